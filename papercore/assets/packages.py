@@ -1,0 +1,101 @@
+"""Archives from package indexes, found and downloaded as pip is configured; none is installed or run. Floor: assets."""
+
+import ast
+import logging
+import os
+import re
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from papercore.assets.catalogue import Part
+from papercore.assets.errors import AssetUnavailable
+from papercore.assets.progress import Report
+
+
+class Place(NamedTuple):
+    """One index, page or folder of archives: its name for people, the finder that looks there."""
+
+    name: str
+    finder: "PackageFinder"  # noqa: F821  (unearth is imported on the first download only)
+    answers: list[int]  # HTTP status of every answer so far
+
+    def download(self, part: Part, folder: Path, report: Report) -> Iterator[Path]:
+        """Each copy of the pinned archive that this place has, in `folder`, or where it lies if that is a local disk.
+
+        Raises LookupError where there is none, and whatever the network and a checksum of the index's own raise.
+        """
+
+        def reporter(link, completed: int, total: int | None) -> None:
+            report(completed / total if total else 0.0)
+
+        self.answers.clear()
+        found = self.finder.find_matches(part.package)
+        links = [package.link for package in found if package.link.is_wheel == (part.archive == "wheel")]
+        if not links:
+            refused = [status for status in self.answers if status >= 400 and status != 404]
+            raise LookupError(f"it answers {refused[0]}" if refused else f"no such {part.archive} there")
+        for link in links:
+            yield self.finder.download(link, folder, download_reporter=reporter)
+
+
+def pip_settings() -> dict[str, str]:
+    """pip's options from its files and from PIP_*, by name; weaker settings are overwritten by stronger ones."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    lines = re.findall(r"^(global|install)\.([\w-]+)=(.*)$", listed, re.MULTILINE)
+    settings = {option: ast.literal_eval(value) for _, option, value in sorted(lines, key=lambda line: line[0])}
+    # The environment directly: a venv may have no pip to ask.
+    environment = {k[4:].lower().replace("_", "-"): v for k, v in os.environ.items() if k.startswith("PIP_")}
+    return settings | {option: value for option, value in environment.items() if value}
+
+
+@contextmanager
+def places() -> Iterator[list[Place]]:
+    """Every place pip would look in: links first, then the index, then the extra ones; apart, so that one may fail."""
+    from unearth import PackageFinder
+    from unearth.auth import MultiDomainBasicAuth
+    from unearth.fetchers import PyPIClient
+
+    logging.getLogger("unearth").addHandler(logging.NullHandler())  # we say ourselves what failed
+    settings = pip_settings()
+    links = [os.path.expanduser(link) for link in settings.get("find-links", "").split()]
+    indexes = []
+    if settings.get("no-index", "").lower() not in ("1", "true", "yes", "on", "y", "t"):
+        # A finder without any address looks in the default index.
+        indexes = [settings.get("index-url"), *settings.get("extra-index-url", "").split()]
+    answers: list[int] = []
+    with PyPIClient(
+        trusted_hosts=settings.get("trusted-host", "").split(),
+        verify=_certificates(settings),
+        proxy=settings.get("proxy"),
+        timeout=float(settings.get("timeout") or settings.get("default-timeout") or 15),
+        follow_redirects=True,
+        event_hooks={"response": [lambda response: answers.append(response.status_code)]},
+    ) as client:
+        client.auth = MultiDomainBasicAuth(prompting=False, index_urls=[url for url in [*indexes, *links] if url])
+
+        def place(url: str | None, kind: str) -> Place:
+            finder = PackageFinder(session=client, ignore_compatibility=True, **({kind: [url]} if url else {}))
+            return Place(redacted(url or "the default package index"), finder, answers)
+
+        yield [place(url, "find_links") for url in links] + [place(url, "index_urls") for url in indexes]
+
+
+def _certificates(settings: dict[str, str]) -> ssl.SSLContext | bool:
+    bundle = settings.get("cert") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if not bundle:
+        return True
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        why = f"pip's cert {bundle} cannot be read ({error}): set it to a file of certificates"
+        raise AssetUnavailable(why) from None
+
+
+def redacted(text: str) -> str:
+    """`text` without the user names and passwords that URLs may carry."""
+    return re.sub(r"//[^/\s]*@", "//***@", text)

@@ -1,0 +1,100 @@
+"""Study: a notebook's one handle on claims, figures and ledger. Floor: study."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from papercore.study import figures, ledger, parameters, provenance, render, rooms, samples
+
+
+class Study:
+    """One run of one paper. Open it with `Study.open`; it takes samples and figures and writes the ledger.
+
+    Files go to the folder in PAPERCORE_RUN_DIR, or to .papercore/scratch/<slug>/ of the checkout (the working
+    folder's, outside one): NAME.png, NAME.csv, samples.parquet, ledger.json.
+    """
+
+    def __init__(self, slug: str, values: parameters.BaseParameters, folder: Path):
+        self.slug, self.parameters, self.folder = slug, values, folder
+        self.claims = rooms.claims(slug)
+        self._samples: dict[str, pd.DataFrame] = {}
+        self._rows: dict[str, dict] = {}
+        self._started = time.monotonic()
+
+    @classmethod
+    def open(cls, slug: str, *, parameters: Mapping[str, Any]) -> Study:
+        """Check a notebook's parameters (pass `globals()`) before any model or data is touched.
+
+        Raises RoomError for an unknown paper and ParameterError, one sentence, for an unknown or wrong parameter.
+        """
+        from papercore.study.parameters import from_globals
+
+        values = from_globals(slug, parameters)
+        base = rooms.checkout() or Path.cwd()
+        folder = Path(os.environ.get("PAPERCORE_RUN_DIR") or base / ".papercore" / "scratch" / slug)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures.use_style()
+        return cls(slug, values, folder)
+
+    def claim(self, claim_id: str, *, control: Any = None, recorded: bool = False, **arms: Any) -> None:
+        """Hand over the samples of a claim's arms (see samples.arm) and of its control; the verdict is not yours.
+
+        Raises ClaimsError or SampleError at once, where the samples are still at hand.
+        """
+        claim = self.claims[claim_id]
+        rows = samples.collect(claim, {**arms, **({} if control is None else {"control": control})})
+        self._rows[claim_id] = ledger.row(claim, rows, self.parameters.profile, recorded=recorded)
+        self._samples[claim_id] = rows
+
+    def untested(self, claim_id: str, reason: str) -> None:
+        """Say why a claim cannot be tested in this run; the ledger repeats it."""
+        self._rows[claim_id] = ledger.row(self.claims[claim_id], None, self.parameters.profile, untested=reason)
+        self._samples.pop(claim_id, None)
+
+    def figure(self, name: str, figure, data: pd.DataFrame) -> None:
+        """Show a matplotlib figure and keep it as NAME.png with NAME.csv, the numbers that it draws."""
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        figures.save(figure, self.folder, name, data)
+        display(figure)
+        plt.close(figure)
+
+    def result(self) -> dict:
+        """The ledger as it stands, `samples_sha256` excepted."""
+        profile = self.parameters.profile
+        rows = [self._rows.get(claim.id) or ledger.row(claim, None, profile) for claim in self.claims.claims]
+        seeds = {int(s) for table in self._samples.values() for s in table["seed"].dropna().unique()}
+        return {
+            "slug": self.slug,
+            "profile": profile,
+            "key": os.environ.get("PAPERCORE_KEY", ""),
+            "parameters": self.parameters.model_dump(),
+            "seeds": [self.parameters.seed, *sorted(seeds - {self.parameters.seed})],
+            "provenance": provenance.collect(self.slug, time.monotonic() - self._started),
+            "claims": rows,
+        }
+
+    def ledger(self):
+        """Write ledger.json and samples.parquet, and show the reader's table."""
+        from IPython.display import HTML
+
+        result = self.result()
+        ledger.write(self.folder, result, list(self._samples.values()))
+        return HTML(render.table(result, self.claims))
+
+    def check(self) -> None:
+        """Print what must not change from run to run: claim, n, statistic, outcome, control outcome."""
+        print(render.checked(self.result()))
+
+    def provenance(self):
+        """Show versions, assets and hardware behind this run."""
+        from IPython.display import Markdown
+
+        return Markdown(render.provenance(provenance.collect(self.slug, time.monotonic() - self._started)))
