@@ -23,12 +23,15 @@ def checkout() -> Path | None:
     return root if (root / "notebooks").is_dir() and (root / "constraints.txt").is_file() else None
 
 
+def home() -> Traversable:
+    """The folder that holds the rooms."""
+    return resources.files("papercore.papers")
+
+
 def slugs() -> list[str]:
     """Slugs of the rooms in teaching order: by notebook number where there is one, the others after, by name."""
     found = [
-        entry.name
-        for entry in resources.files("papercore.papers").iterdir()
-        if _SLUG.fullmatch(entry.name) and (entry / "claims.yaml").is_file()
+        entry.name for entry in home().iterdir() if _SLUG.fullmatch(entry.name) and (entry / "claims.yaml").is_file()
     ]
     return sorted(found, key=lambda slug: ((path := notebook(slug)) is None, path.name if path else "", slug))
 
@@ -43,7 +46,7 @@ def notebook(slug: str) -> Path | None:
 def room(slug: str) -> Traversable:
     """Folder of the room; raises RoomError naming the rooms there are."""
     if _SLUG.fullmatch(str(slug)):
-        folder = resources.files("papercore.papers") / slug
+        folder = home() / slug
         if (folder / "claims.yaml").is_file():
             return folder
     raise RoomError(f"no paper {slug!r}; the papers here are {', '.join(slugs()) or '(none)'}")

@@ -134,7 +134,7 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
     if name == "rate" and not np.isin(t["value"], (0, 1)).all():
         raise SampleError(f"{where}: a rate is the share of units with value 1, but some values are neither 0 nor 1")
     units, index, n = _units(t)
-    seed = t.get("seed", np.zeros(len(index), dtype=int))
+    seed = t.get("seed", np.zeros(len(table), dtype=int))
     parts = [np.flatnonzero(seed == s) for s in np.unique(seed)]
     tables = [{column: values[rows] for column, values in t.items()} for rows in parts]
     each = np.array([f(part, np.ones(len(rows))) for part, rows in zip(tables, parts, strict=True)])

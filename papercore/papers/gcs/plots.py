@@ -27,9 +27,7 @@ def histogram(space: Subspace, generator) -> Drawing:
     data = pd.concat([pd.DataFrame({"vectors": k, "cosine": pair_cosines(v)[2]}) for k, v in sets.items()])
     figure, ax = plt.subplots()
     sns.histplot(data, x="cosine", hue="vectors", bins=60, stat="density", common_norm=False, element="step", ax=ax)
-    ax.set(
-        xlabel="cosine of a pair of vectors", ylabel="density", title=f"A probe is an estimate: pairs of {n} vectors"
-    )
+    ax.set(xlabel="cosine of a pair of vectors", ylabel="density", title=f"Pairs of {n} vectors of one concept")
     return figure, data.reset_index(drop=True)
 
 
@@ -58,11 +56,14 @@ def shell(table: pd.DataFrame, norms: pd.DataFrame) -> Drawing:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     left.plot(table["k"], table["cosine"], "o", label="measured")
     left.plot(table["k"], table["predicted"], lw=1, color=COLOURS[0], label=r"$1/\sqrt{1 + k^2 r / 3}$")
-    left.set(xlabel="k (sigma)", ylabel="mean cosine to mu", ylim=(0, 1), title="Wider boxes point elsewhere")
+    left.set(xlabel="k (sigma)", ylabel="mean cosine to mu", ylim=(0, 1), title="Samples from wider boxes")
     left.legend()
     sns.histplot(norms, x="distance", hue="k", bins=80, element="step", palette="viridis", ax=right)
     right.set(
-        xlabel="distance to mu / length of mu", ylabel="samples", xlim=(0, None), title="No sample is near the mean"
+        xlabel="distance to mu / length of mu",
+        ylabel="samples",
+        xlim=(0, None),
+        title="How far samples lie from the mean",
     )
     return figure, table
 
@@ -82,7 +83,7 @@ def accuracy_by_layer(table: pd.DataFrame, lexical: float, untrained: pd.DataFra
     base = untrained[untrained["vectors"] == "mean"]["value"].mean()
     ax.axhline(base, color=MUTED, lw=1, ls=":", label="mean probe, random weights")
     ax.set(xlabel="layer", ylabel="accuracy on unseen texts", ylim=(0.45, 1), title="Bands: range over fitting seeds")
-    ax.legend(ncol=2, loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, data.assign(bag_of_words=lexical, random_weights=base)
 
 
@@ -92,7 +93,10 @@ def bagging(table: pd.DataFrame) -> Drawing:
     figure, ax = plt.subplots(figsize=(6, 3.6))
     band(ax, data["m"], data["mean"], data["min"], data["max"], marker="o")
     ax.set(
-        xscale="log", xlabel="probes averaged, m", ylabel="accuracy on unseen texts", title="Averaging does it alone"
+        xscale="log",
+        xlabel="probes averaged, m",
+        ylabel="accuracy on unseen texts",
+        title="Accuracy of the mean of m probes",
     )
     return figure, data
 
@@ -101,11 +105,16 @@ def spaces(table: pd.DataFrame) -> Drawing:
     """Accuracy of observed and 1-sigma vectors in the space they were trained in and on raw states, by layer."""
     rows = table[table["vectors"].isin(["observed", "1_sigma"])]
     data = rows.groupby(["layer", "vectors", "space"], as_index=False)["value"].mean()
-    figure, ax = plt.subplots(figsize=(6.5, 3.8))
+    data["vectors"] = data["vectors"].str.replace("_", " ")
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
     sns.lineplot(data, x="layer", y="value", hue="vectors", style="space", markers=True, ax=ax)
     ax.set(
-        xlabel="layer", ylabel="accuracy on unseen texts", ylim=(0.45, 1), title="The released code tests on raw states"
+        xlabel="layer",
+        ylabel="accuracy on unseen texts",
+        ylim=(0.45, 1),
+        title="The same vectors in three coordinate systems",
     )
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, data
 
 
@@ -127,7 +136,7 @@ def heat_map(maps: dict[int, np.ndarray], table: pd.DataFrame, null: np.ndarray,
     for edge in range(4, len(names), 4):
         left.axhline(edge, color="white", lw=2)
         left.axvline(edge, color="white", lw=2)
-    left.set_title("Concepts of one category stand together in blocks")
+    left.set_title("Mean cosine between 1-sigma samples of two concepts")
     share = (1 + (null >= statistic).sum()) / (1 + len(null))
     right.hist(null, bins=40, color=MUTED, label="categories dealt at random")
     right.axvline(statistic, color=COLOURS[1], lw=2, label=f"true categories (p = {share:.2g})")
@@ -180,7 +189,7 @@ def steering(scores: pd.DataFrame) -> Drawing:
     ax.set(
         xlabel="negative log-probability a token, unsteered model (nats; right = less fluent)",
         ylabel="VADER compound (up = more positive)",
-        title="Steering trades effect for fluency",
+        title="Effect against fluency",
     )
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, data
