@@ -1,0 +1,92 @@
+"""Where a transformer keeps its blocks, attention, MLP and head, whatever its architecture. Floor: models.
+
+Layer 0 is the embeddings (the input of block 1), layer L the residual stream after L blocks: the numbers of
+transformers' `hidden_states`, except that the last layer is read before the final norm.
+"""
+
+from numbers import Integral
+from typing import Any
+
+import torch
+
+from papercore.models.errors import ModelError
+
+SITES = ("resid_post", "attn_out", "mlp_out")
+# What the modelling files of transformers call the two halves of a block.
+SUBMODULES = {
+    "attn_out": ("self_attn", "attn", "attention", "self_attention"),
+    "mlp_out": ("mlp", "feed_forward", "block_sparse_moe"),
+}
+
+
+class Transformer:
+    """A causal language model in nnsight, and its modules by the names that reading, steering and scoring use.
+
+    The methods on layers work inside a trace, and only in the order in which the model runs.
+    """
+
+    def __init__(self, nn: Any, name: str, identity: str, dtype: str):
+        self.nn, self.name, self.identity, self.dtype, self.tokenizer = nn, name, identity, dtype, nn.tokenizer
+        module, text = nn._module, nn._module.config.get_text_config(decoder=True)
+        self.architecture: str = module.config.model_type
+        self.n_layers, self.d_model, self.vocabulary = text.num_hidden_layers, text.hidden_size, text.vocab_size
+        self.context: int | None = getattr(text, "max_position_embeddings", None)
+        self.device: torch.device = next(module.parameters()).device
+
+        inside = module.get_decoder().modules()
+        stacks = [m for m in inside if isinstance(m, torch.nn.ModuleList) and len(m) == self.n_layers]
+        head = module.get_output_embeddings()
+        if not stacks or head is None:
+            raise ModelError(
+                f"{name!r} ({self.architecture}) has no stack of {self.n_layers} blocks under a vocabulary head; "
+                "only decoder language models can be read"
+            )
+        paths = {id(child): path for path, child in module.named_modules()}
+        self.blocks = [nn.get(f"{paths[id(stacks[0])]}.{i}") for i in range(self.n_layers)]
+        self.head = nn.get(paths[id(head)])
+        self.parts: dict[str, list] = {}
+        for site, names in SUBMODULES.items():
+            part = next((n for n in names if all(hasattr(block, n) for block in stacks[0])), None)
+            if part is not None:
+                self.parts[site] = [getattr(block, part) for block in self.blocks]
+        self.sites: tuple[str, ...] = ("resid_post", *self.parts)
+
+    def supports(self, site: str) -> bool:
+        """Whether this architecture has `site`."""
+        return site in self.sites
+
+    def check(self, layers: list[int], site: str = "resid_post") -> None:
+        """Refuse a site the architecture lacks and layers out of range; raises ModelError."""
+        if site not in SITES:
+            raise ModelError(f"unknown site {site!r}; the sites are {', '.join(SITES)}")
+        if not self.supports(site):
+            raise ModelError(f"the {self.architecture} architecture has no {site}; it has {', '.join(self.sites)}")
+        lowest = 0 if site == "resid_post" else 1
+        allowed = f"choose from {lowest} to {self.n_layers}"
+        if not layers:
+            raise ModelError(f"no layer was asked for; {allowed}")
+        for layer in layers:
+            if isinstance(layer, bool) or not isinstance(layer, Integral) or not lowest <= layer <= self.n_layers:
+                raise ModelError(f"layer {layer!r} is out of range for {site} in {self.name!r}; {allowed}")
+
+    def residual(self, layer: int) -> torch.Tensor:
+        """The residual stream at `layer`, (n, n_tokens, d_model)."""
+        return self.blocks[0].input if layer == 0 else _states(self.blocks[layer - 1].output)
+
+    def set_residual(self, layer: int, value: torch.Tensor) -> None:
+        """Let the model go on with `value` at `layer`."""
+        if layer == 0:
+            self.blocks[0].input = value
+            return
+        # Some blocks return (states, weights, ...), others the states alone: indexing a lone tensor with [0] takes the
+        # first text of the batch, and writing through that steers all of its positions.
+        output = self.blocks[layer - 1].output
+        self.blocks[layer - 1].output = (value, *output[1:]) if isinstance(output, tuple) else value
+
+    def part(self, site: str, layer: int) -> torch.Tensor:
+        """What the attention or MLP module of block `layer` returns, before any norm that follows it."""
+        return _states(self.parts[site][layer - 1].output)
+
+
+def _states(output: torch.Tensor | tuple) -> torch.Tensor:
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,164 @@
+"""Loading a language model by catalogue name, hub id or local folder. Floor: models.
+
+A GGUF file is de-quantised once and kept as safetensors; later loads map that file into memory. Weights are only
+ever read from safetensors, and no model brings code of its own.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from papercore.models.errors import ModelError
+from papercore.models.model import Model
+
+DTYPES = ("float32", "bfloat16", "float16")
+_MANIFEST = "sha256.json"
+
+
+def load_model(
+    name: str | os.PathLike, *, device: str = "auto", dtype: str = "float32", random_weights: int | None = None
+) -> Model:
+    """The model called `name`: a catalogued language model, a hub id or a local folder.
+
+    device: "auto" is CUDA where there is one. dtype: float32, bfloat16 or float16. random_weights: a seed; same
+    configuration and tokenizer, every weight freshly initialised. Raises ModelError, and AssetError for missing files.
+    """
+    name = os.fspath(name)
+    place = _device(device)
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; choose {', '.join(DTYPES)}")
+    if isinstance(random_weights, bool) or not isinstance(random_weights, int | None):
+        raise ModelError(f"random_weights takes a seed, an integer, not {random_weights!r}")
+    folder, digests = _folder(name)
+    with quiet():
+        from nnsight import TransformersModel
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        local = {"pretrained_model_name_or_path": folder, "local_files_only": True}
+        kind = {"dtype": getattr(torch, dtype)}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**local)
+            if random_weights is None:
+                kind |= {"use_safetensors": True, "output_loading_info": True}
+                module, told = AutoModelForCausalLM.from_pretrained(**local, **kind)
+                # transformers fills a hole with random numbers and a warning.
+                if holes := told["missing_keys"] or told["mismatched_keys"]:
+                    raise ValueError(f"its weights lack {min(holes)}")
+            else:
+                config = AutoConfig.from_pretrained(**local)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(random_weights)
+                    module = AutoModelForCausalLM.from_config(config, **kind)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{name!r} cannot be loaded as a causal language model: {reason}") from error
+        module.to(place).eval()
+        nn = TransformersModel(module, tokenizer=tokenizer, task="text-generation", device=place)
+    if random_weights is not None:
+        digests = {"config.json": digests["config.json"], "random_weights": random_weights}
+    identity = hashlib.sha256(json.dumps([digests, dtype], sort_keys=True).encode()).hexdigest()
+    return Model(nn, name, identity, dtype)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(name)):
+            return torch.empty(0, device=name).device
+    except (AssertionError, RuntimeError):
+        pass
+    raise ModelError(f"this machine has no device {name!r}; choose auto, cpu, cuda, cuda:N or mps")
+
+
+def _folder(name: str) -> tuple[Path, dict[str, str]]:
+    """The folder to load from, and the sha256 of its configuration and weights."""
+    from papercore.assets import cache_dir, catalogue, fetch, snapshot
+
+    entry = catalogue().get(name)
+    if entry is None:
+        folder = Path(snapshot(name))
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name!r} holds no config.json, so it is not a model's folder")
+        return folder, file_digests(folder)
+    if entry.kind != "language_model":
+        raise ModelError(f"{name!r} is a {entry.kind} in the catalogue, not a language model")
+    return dequantised(fetch(name), cache_dir("models") / f"{name}-{entry.sha256[:12]}")
+
+
+def dequantised(gguf: Path, folder: Path) -> tuple[Path, dict[str, str]]:
+    """`folder` holding the GGUF file's model in float32 safetensors, made where it is missing or damaged."""
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        digests = _intact(folder)
+        if digests is None:
+            part = folder.with_name(f"{folder.name}.part")
+            for stale in (part, folder):
+                shutil.rmtree(stale, ignore_errors=True)
+            _dequantise(gguf, part)
+            digests = file_digests(part)
+            (part / _MANIFEST).write_text(json.dumps(digests))
+            os.replace(part, folder)
+    return folder, digests
+
+
+def _intact(folder: Path) -> dict[str, str] | None:
+    try:
+        digests = json.loads((folder / _MANIFEST).read_text())
+        return digests if file_digests(folder) == digests else None
+    except (OSError, ValueError):
+        return None
+
+
+def _dequantise(gguf: Path, folder: Path) -> None:
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name, "local_files_only": True}
+    # This bar alone does not listen to transformers' own switch.
+    with quiet(), mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda items, **_: items):
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        how = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+        AutoModelForCausalLM.from_pretrained(**source, **how).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Sha256 of each file of configuration, tokenizer and weights in a model's folder."""
+    digests = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".jinja", ".safetensors") and path.name != _MANIFEST:
+            with path.open("rb") as file:
+                # The hub's cache names a large file by its sha256 already.
+                named = re.fullmatch(r"[0-9a-f]{64}", path.resolve().name)
+                digests[path.name] = named.group() if named else hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the bars, warnings and log lines of transformers and nnsight, so that a notebook shows none of them."""
+    silence = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging
+
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()

@@ -1,0 +1,39 @@
+"""Several runs at once: one that fails does not stop the others. Floor: runner."""
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from papercore.runner import execute
+from papercore.runner.display import Display
+from papercore.runner.execute import Outcome
+from papercore.runner.jobs import Job
+
+
+def run(jobs: Iterable[Job], display: Display, *, workers: int = 1, force=False, cell_timeout=None) -> list[Outcome]:
+    """Run the jobs, `workers` kernels at a time; the outcomes in the jobs' order.
+
+    Ctrl-C ends every kernel and gives the outcomes so far, the rest as "stopped"; no half-done run is marked finished.
+    """
+    jobs, stop = list(jobs), threading.Event()
+    execute.tidy()
+
+    def one(job: Job) -> Outcome:
+        if stop.is_set():
+            return Outcome(job, "stopped")
+        try:
+            tell = display.follow(job)
+            outcome = execute.run(job, tell, stop, force, cell_timeout)
+        except Exception as err:  # of the runner, not of the notebook: a full disk, say
+            outcome = Outcome(job, "failed", error=f"{type(err).__name__}: {err}")
+        display.end(outcome)
+        return outcome
+
+    with display, ThreadPoolExecutor(max_workers=workers) as pool:
+        futures: list[Future[Outcome]] = [pool.submit(one, job) for job in jobs]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:
+            stop.set()
+            wait(futures)
+    return [future.result() for future in futures]

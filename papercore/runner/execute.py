@@ -1,0 +1,163 @@
+"""One run: execute a notebook in its run folder, and mark it DONE when all of it is there. Floor: runner."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filelock import FileLock
+
+from papercore.runner import kernel, promote
+from papercore.runner.jobs import Job, checkout, runs
+from papercore.study import ledger
+
+# A cell that takes longer than this, and than ten budgets, hangs.
+_PATIENCE = 3600  # s
+
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: finished (now), found (finished earlier), failed, or stopped (by the user)."""
+
+    job: Job
+    state: str
+    seconds: float = 0.0
+    peak: int = 0  # bytes
+    cell: int | None = None  # where it failed, counting its code cells from 1; None outside of any
+    error: str = ""
+
+
+def run(job: Job, tell: Tell, stop: threading.Event, force: bool = False, cell_timeout: float | None = None) -> Outcome:
+    """Run a job, or find its finished run; never raises for what happens inside the notebook.
+
+    `tell` hears "waiting" or "running", with code cells done and in all. `cell_timeout` in seconds; 0 waits for ever.
+    """
+    runs().mkdir(parents=True, exist_ok=True)
+    lock = _lock(job.key)
+    try:
+        lock.acquire(timeout=0)
+    except TimeoutError:
+        tell("waiting", 0, 1)
+        with contextlib.suppress(TimeoutError):
+            lock.acquire(cancel_check=stop.is_set)
+        if not lock.is_locked:
+            return Outcome(job, "stopped")
+    with lock:
+        if finished(job) and not force:
+            promote.promote(job, only_if_new=True)
+            about = json.loads((job.folder / "run.json").read_text(encoding="utf-8"))
+            return Outcome(job, "found", about["seconds"], about["peak_memory_bytes"])
+        return _attempt(job, cell_timeout, stop, tell)
+
+
+def finished(job: Job) -> bool:
+    """Whether the job's run folder holds a whole result. Only DONE says so."""
+    return (job.folder / "DONE").is_file()
+
+
+def tidy() -> None:
+    """End what killed runners left behind: kernels that nobody waits for, and their sockets."""
+    for left in runs().glob("*/kernel.json"):
+        with contextlib.suppress(TimeoutError), _lock(left.parent.name).acquire(timeout=0):
+            kernel.reap(left)
+
+
+def _lock(key: str) -> FileLock:
+    return FileLock(runs() / f"{key}.lock")
+
+
+def _attempt(job: Job, cell_timeout: float | None, stop: threading.Event, tell: Tell) -> Outcome:
+    kernel.reap(job.folder / "kernel.json")
+    (job.folder / "DONE").unlink(missing_ok=True)  # first: a half-deleted result is none
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    limit = cell_timeout if cell_timeout is not None else max(_PATIENCE, 10 * (job.budget or 0))
+    start, cells = time.monotonic(), _Cells(tell)
+    try:
+        peak = _execute(job, limit, stop, cells)
+        if job.slug and ledger.read(job.folder)["key"] != job.key:
+            raise ledger.LedgerError("the ledger in the run folder is not of this run")
+    except Exception as err:
+        seconds = time.monotonic() - start
+        if stop.is_set():
+            return Outcome(job, "stopped", seconds)
+        return Outcome(job, "failed", seconds, cell=cells.now, error=_sentence(err, limit))
+    seconds = time.monotonic() - start
+    about = {"command": ["papercore", *sys.argv[1:]], "notebook": job.notebook.name, "profile": job.profile}
+    about |= {"seconds": round(seconds, 1), "budget_seconds": job.budget, "peak_memory_bytes": peak}
+    about |= {"key": job.key, "inputs": job.inputs}
+    (job.folder / "run.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (job.folder / "DONE").touch()
+    promote.promote(job)
+    return Outcome(job, "finished", seconds, peak)
+
+
+def _execute(job: Job, limit: float, stop: threading.Event, cells: _Cells) -> int:
+    """Execute the notebook into the run folder; the kernel's peak memory in bytes."""
+    import nbformat
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is in the outcome
+    env = {
+        "PAPERCORE_RUN_DIR": str(job.folder),
+        "PAPERCORE_KEY": job.key,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # The package that the key was computed from, whatever else is installed.
+        "PYTHONPATH": os.pathsep.join([str(checkout()), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    nb = nbformat.read(job.notebook, as_version=4)
+    cells.count = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in nb.cells)
+    with kernel.started(job.notebook.parent, env, job.folder / "kernel.json", stop) as (manager, watch):
+        papermill.execute_notebook(
+            job.notebook,
+            job.executed,
+            parameters=job.parameters or None,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            execution_timeout=int(limit) or None,
+            km=manager,
+            on_cell_execute=cells.start,
+            on_cell_executed=cells.end,
+        )
+    return watch.peak
+
+
+class _Cells:
+    """Counts the notebook's own code cells as papermill goes, without the one that it injects."""
+
+    def __init__(self, tell: Tell):
+        self.now, self.count, self._begun, self._tell = None, 0, 0, tell
+
+    def start(self, cell, cell_index) -> None:
+        self._begun += "injected-parameters" not in cell.metadata.get("tags", [])
+        self.now = self._begun
+        self._tell("running", max(self._begun - 1, 0), self.count)
+
+    def end(self, cell, cell_index, execute_reply) -> None:
+        if execute_reply["content"]["status"] == "ok":
+            self.now = None
+        self._tell("running", self._begun, self.count)
+
+
+def _sentence(err: Exception, limit: float) -> str:
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(err, CellTimeoutError):
+        return f"no end after {limit:g} s (--cell-timeout allows more)"
+    if isinstance(err, DeadKernelError):
+        return "the kernel died; something killed it, often for want of memory"
+    name, said = (err.ename, err.evalue) if isinstance(err, PapermillExecutionError) else (type(err).__name__, str(err))
+    return f"{name}: {next(iter(said.splitlines()), '')}"

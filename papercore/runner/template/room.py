@@ -1,0 +1,1 @@
+"""The room of SLUG: claims, parameters, data and method. Floor: papers."""

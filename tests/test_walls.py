@@ -1,0 +1,61 @@
+"""The walls between the floors: import contracts, and nobody behind the front door uses it."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Floors under the rooms, lines that are not blank; thin is the promise.
+LONGEST_MODULE = 400
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("papercore", include_external_packages=True, cache_dir=None)
+
+
+def test_the_import_contracts_are_kept():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_contracts_speak_of_every_floor():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = " ".join(next(c for c in contracts if c["id"] == "floors")["layers"])
+    inside = {p.name for p in (ROOT / "papercore").iterdir() if (p / "__init__.py").is_file()} | {"cli"}
+    assert inside <= {name.strip("()|").removeprefix("papercore.") for name in layers.split()}
+
+
+def test_no_module_imports_the_front_door(graph):
+    assert graph.find_modules_that_directly_import("papercore") == set()
+
+
+def test_the_front_door_check_can_fail(tmp_path, monkeypatch):
+    package = tmp_path / "doored"
+    package.mkdir()
+    (package / "__init__.py").write_text("name = 1\n")
+    (package / "inner.py").write_text("def f():\n    from doored import name\n    return name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    graph = grimp.build_graph("doored", cache_dir=None)
+    assert graph.find_modules_that_directly_import("doored") == {"doored.inner"}
+
+
+def test_rooms_describe_themselves_without_torch():
+    code = (
+        "import importlib, sys\nfrom papercore.study import rooms, parameters\n"
+        "for slug in rooms.slugs(): rooms.claims(slug), parameters.schema(slug)()\n"
+        "print([m for m in ('torch', 'transformers', 'nnsight') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_no_module_is_long():
+    counts = {p.relative_to(ROOT): p.read_text().count("\n") for p in (ROOT / "papercore").rglob("*.py")}
+    assert {path: n for path, n in counts.items() if n > LONGEST_MODULE} == {}
