@@ -23,6 +23,19 @@ def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return unit(a) @ unit(b).T
 
 
+def mean_cosine(a: torch.Tensor, b: torch.Tensor | None = None) -> float:
+    """Mean cosine over all pairs of one vector of a (n, d_model) and one of b; without b, over the pairs within a.
+
+    By linearity, from sums of unit vectors: no n x m matrix is made.
+    """
+    total = unit(a).sum(0)
+    if b is not None:
+        return float(total @ unit(b).sum(0)) / (len(a) * len(b))
+    if len(a) < 2:
+        raise ValueError(f"pairs need two vectors or more, but there is {len(a)}")
+    return (float(total @ total) - len(a)) / (len(a) * (len(a) - 1))
+
+
 def pair_cosines(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(first, second, cosine) of all n (n - 1) / 2 pairs of vectors (n, d_model)."""
     if len(vectors) < 2:

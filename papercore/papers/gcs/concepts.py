@@ -105,7 +105,7 @@ def heat_map(spaces: dict[tuple[str, int], Subspace], grid: pd.DataFrame, sample
     order, maps = list(concepts(grid)["concept"]), {}
     for seed in sorted({seed for _, seed in spaces}):
         rng = generator(seed, 10)
-        # The mean of all cosines between two sets is the product of the means of their unit vectors.
+        # As in directions.mean_cosine: the mean of all cosines is the product of the mean unit vectors.
         means = torch.stack([unit(spaces[concept, seed].sample(samples, rng)).mean(0) for concept in order])
         maps[seed] = (means @ means.T).numpy()
     return maps

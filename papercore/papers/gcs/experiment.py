@@ -12,7 +12,7 @@ import torch
 from papercore.papers.gcs.baseline import bag_of_words
 from papercore.papers.gcs.data import Sentiment
 from papercore.papers.gcs.subspace import SIGMAS, Subspace, arithmetic_subspace, closed_form, fit_subspace, measured
-from papercore.probes.directions import cosines, pair_cosines
+from papercore.probes.directions import mean_cosine, pair_cosines
 from papercore.probes.logistic import fit_probes
 
 # Widths at which the cosine curves are measured; at 5 sigma little of mu is left to compare.
@@ -224,7 +224,7 @@ def cosine_to_mean(space: Subspace, samples: int, rng: torch.Generator) -> pd.Da
     rows = []
     for k in SIGMAS:
         drawn = space.sample(samples, rng, k)
-        rows.append((k, float(cosines(drawn, space.mu[None]).mean()), closed_form(space.spread, k)["sampled"] ** 0.5))
+        rows.append((k, mean_cosine(drawn, space.mu[None]), closed_form(space.spread, k)["sampled"] ** 0.5))
     return pd.DataFrame(rows, columns=["k", "cosine", "predicted"])
 
 

@@ -13,7 +13,7 @@ from papercore.models.steer import Steer
 from papercore.papers.gcs.experiment import Reading, generator, seed_pool
 from papercore.papers.gcs.subspace import Subspace
 from papercore.probes.directions import mean_difference
-from papercore.probes.logistic import fit_probe
+from papercore.probes.logistic import fit_probes
 
 PROMPT = "Here is an angry review of the movie {title}:"
 # Fluency is scored behind a neutral opening, so that it measures the text and not its fit to an angry prompt.
@@ -45,7 +45,7 @@ def directions(
         rows, y = seed_pool(reading, seed)
         x, space, rng = reading.pool[layer][rows].double(), fits[layer, seed], generator(seed, 13, layer)
         out["mean_difference"][layer] = mean_difference(x[y == 1], x[y == 0])
-        out["one_probe"][layer] = fit_probe(x, y, fit_intercept=False).direction
+        out["one_probe"][layer] = fit_probes(x, y, torch.arange(len(y))[None]).direction[0]
         out["mean"][layer] = space.mu
         for k in (1, 5):
             draws = space.sample(samples, rng, k)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from papercore.probes.directions import cosines, pair_cosines, unit
+from papercore.probes.directions import mean_cosine, unit
 from papercore.probes.logistic import Probe, ProbeError, check_data, fit_probes, scaler
 
 # The paper's share of a subset that trains the probe; the rest is its validation and test (released code).
@@ -120,9 +120,9 @@ def closed_form(r: float, k: float = 1.0, shape: str = "box", n_probes: int | No
 def measured(space: Subspace, samples: torch.Tensor) -> dict[str, float]:
     """The three mean cosines of observed probes and samples (n, d_model), measured."""
     return {
-        "observed": float(pair_cosines(space.observed)[2].mean()),
-        "observed_sampled": float(cosines(space.observed, samples).mean()),
-        "sampled": float(pair_cosines(samples)[2].mean()),
+        "observed": mean_cosine(space.observed),
+        "observed_sampled": mean_cosine(space.observed, samples),
+        "sampled": mean_cosine(samples),
     }
 
 
