@@ -37,7 +37,7 @@ class Parameters(BaseParameters):
     strengths: list[Strength] = Field(
         [0.03, 0.06, 0.09], min_length=1, description="blend b of the steering, in [-1, 1]"
     )
-    prompts: int = Field(12, ge=2, le=100, description="films to review, one prompt each")
+    prompts: int = Field(20, ge=2, le=100, description="films to review, one prompt each")
     new_tokens: int = Field(24, ge=2, description="tokens a review")
 
     @model_validator(mode="after")

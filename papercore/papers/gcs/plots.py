@@ -39,7 +39,7 @@ def curves(table: pd.DataFrame, untrained: pd.DataFrame) -> Drawing:
     data = data.reset_index()
     other = untrained[(untrained["curve"] == "observed") & (untrained["shape"] == "box") & (untrained["k"] == 1)]
     base = other.groupby("layer")["cosine"].mean()
-    figure, ax = plt.subplots()
+    figure, ax = plt.subplots(figsize=(8.5, 4))
     for colour, (name, label) in zip(COLOURS, CURVES.items(), strict=False):
         part = data[data["curve"] == name]
         error = [part["cosine_mean"] - part["cosine_min"], part["cosine_max"] - part["cosine_mean"]]
@@ -47,7 +47,7 @@ def curves(table: pd.DataFrame, untrained: pd.DataFrame) -> Drawing:
         ax.plot(part["layer"], part["predicted_mean"], color=colour, lw=1)
     ax.plot(base.index, base, ls=":", color=MUTED, label="observed, observed: random weights")
     ax.set(xlabel="layer", ylabel="mean cosine", ylim=(0, 1), title="Points are measured, lines are the closed form")
-    ax.legend(ncol=2, loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, data.merge(base.rename("observed_random_weights"), left_on="layer", right_index=True)
 
 
@@ -74,7 +74,7 @@ def accuracy_by_layer(table: pd.DataFrame, lexical: float, untrained: pd.DataFra
     rows = table[(table["space"] == "standardised") & table["vectors"].isin(shown)]
     by_seed = rows.groupby(["vectors", "layer", "seed"])["value"].mean()
     data = by_seed.groupby(["vectors", "layer"]).agg(["mean", "min", "max"]).reset_index()
-    figure, ax = plt.subplots()
+    figure, ax = plt.subplots(figsize=(8.5, 4))
     for name in shown:
         part = data[data["vectors"] == name]
         label = {"mean": "mean of the probes", "observed": "observed probes"}.get(name, name.replace("_", " "))
@@ -121,7 +121,7 @@ def spaces(table: pd.DataFrame) -> Drawing:
 def heat_map(maps: dict[int, np.ndarray], table: pd.DataFrame, null: np.ndarray, statistic: float) -> Drawing:
     """The 16 x 16 heat map (mean over seeds), and the statistic of C5 in its permutation null."""
     cells, names = np.mean(list(maps.values()), axis=0), list(table["concept"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), width_ratios=[1.7, 1])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.6), width_ratios=[1.8, 1])
     frame = pd.DataFrame(cells, names, names)
     sns.heatmap(
         frame,
@@ -136,7 +136,7 @@ def heat_map(maps: dict[int, np.ndarray], table: pd.DataFrame, null: np.ndarray,
     for edge in range(4, len(names), 4):
         left.axhline(edge, color="white", lw=2)
         left.axvline(edge, color="white", lw=2)
-    left.set_title("Mean cosine between 1-sigma samples of two concepts")
+    left.set_title("Mean cosine of two concepts' samples")
     share = (1 + (null >= statistic).sum()) / (1 + len(null))
     right.hist(null, bins=40, color=MUTED, label="categories dealt at random")
     right.axvline(statistic, color=COLOURS[1], lw=2, label=f"true categories (p = {share:.2g})")
@@ -152,7 +152,7 @@ def plane(spaces_: dict, grid: pd.DataFrame, seed: int, null_high: float, silhou
     figure, ax = plt.subplots(figsize=(7, 5))
     sns.scatterplot(data, x="pc1", y="pc2", hue="category", style="category", s=90, ax=ax)
     for row in data.itertuples():
-        ax.annotate(row.concept, (row.pc1, row.pc2), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        ax.annotate(row.concept, (row.pc1, row.pc2), xytext=(5, 4), textcoords="offset points", fontsize=7)
     title = f"Silhouette {silhouette:.2f}; 95 % of random deals stay below {null_high:.2f}"
     ax.set(xlabel="principal component 1", ylabel="principal component 2", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
