@@ -83,7 +83,7 @@ def coverage(case, repeats: int) -> tuple[float, float]:
 def main() -> None:
     """Measure every case and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=200)
     repeats = parser.parse_args().repeats
     rows = []
     for case in CASES:

@@ -87,8 +87,8 @@ class Test(_Strict):
                 raise ValueError(f"{self.statistic} compares two arms: `versus` is missing")
             if self.statistic in ONE_ARM and self.versus:
                 raise ValueError(f"{self.statistic} takes one arm: drop `versus`")
-        if (self.rule in ("at_least", "at_most", "equal")) != (self.value is not None):
-            raise ValueError("`value` belongs to at_least, at_most and equal, and each of them needs it")
+        if self.rule != "within" and (self.rule in ("at_least", "at_most", "equal")) != (self.value is not None):
+            raise ValueError("`value` belongs to at_least, at_most, equal and within, and the first three need it")
         return self
 
     @property
@@ -129,14 +129,20 @@ class Claim(_Strict):
     @model_validator(mode="after")
     def _fits(self):
         rule, expect = self.test.rule, self.control.expect
-        if rule == "within" and not isinstance(self.reported.value, float):
-            raise ValueError(f"{self.id}: rule within needs one reported value")
+        if rule == "within" and self.target is None:
+            raise ValueError(f"{self.id}: rule within needs one reported value, or `value` in its test")
         worse = ("not_worse", "monotone", "at_least", "at_most", "greater", "ordering")
         if (expect == "found_worse" and rule not in worse) or (
             expect == "found_different" and rule not in ("equal", "within")
         ):
             raise ValueError(f"{self.id}: control expects {expect}, which rule {rule} cannot find")
         return self
+
+    @property
+    def target(self) -> float | None:
+        """What rule within compares with: the test's own value, else the reported one."""
+        reported = self.reported.value
+        return self.test.value if self.test.value is not None else reported if isinstance(reported, float) else None
 
 
 class Claims(_Strict):

@@ -25,7 +25,7 @@ class LedgerError(ValueError):
     """A ledger is missing, or does not fit its schema."""
 
 
-def row(claim: Claim, rows: pd.DataFrame | None, profile: str, *, untested: str = "", recorded: bool = False) -> dict:
+def row(claim: Claim, rows: pd.DataFrame | None, profile: str, *, recorded: bool = False) -> dict:
     """One claim's ledger row from its stored samples; without samples the verdict is untested, with the reason."""
     out: dict[str, Any] = {
         "id": claim.id,
@@ -42,11 +42,13 @@ def row(claim: Claim, rows: pd.DataFrame | None, profile: str, *, untested: str 
         | dict.fromkeys(("statistic", "interval", "outcome")),
         "outcome": None,
         "verdict": "untested",
-        "reason": untested or ("not reached" if profile in ("smoke", *claim.profiles) else "not at this profile"),
+        "reason": "not reached" if profile in ("smoke", *claim.profiles) else "not at this profile",
         "recorded": recorded,
     }
     if rows is None:
         return out
+    if (rows["role"] == "untested").any():
+        return {**out, "reason": str(rows["arm"].iloc[0])}
     result = verdicts.evaluate(claim, rows)
     found, control = result.estimate, result.control
     out |= {"statistic": found.value, "interval": [found.lo, found.hi], "n": found.n, "seeds": found.seeds}
@@ -121,18 +123,9 @@ def recomputed(folder: Path) -> list[dict]:
     old = {r["id"]: r for r in ledger["claims"]}
     rows = []
     for claim in claims.claims:
-        before = old.get(claim.id, {})
         mine = stored[stored["claim"] == claim.id]
-        untested = before.get("reason", "") if before.get("statistic") is None else ""
-        rows.append(
-            row(
-                claim,
-                None if mine.empty else mine,
-                ledger["profile"],
-                untested=untested,
-                recorded=before.get("recorded", False),
-            )
-        )
+        recorded = old.get(claim.id, {}).get("recorded", False)
+        rows.append(row(claim, None if mine.empty else mine, ledger["profile"], recorded=recorded))
     return rows
 
 
@@ -145,6 +138,8 @@ def recompute(folder: Path) -> list[str]:
     except (LedgerError, SampleError, ClaimsError, rooms.RoomError, OSError, ValueError) as err:
         return [str(err)]
     problems = []
+    if ledger["profile"] != ledger["parameters"].get("profile"):
+        problems.append(f"{ledger['slug']}: profile {ledger['profile']} is not that of its parameters")
     if sha256(folder / "samples.parquet") != ledger["samples_sha256"]:
         problems.append(f"{ledger['slug']}: samples.parquet is not the file this ledger was computed from (sha256)")
     old = {r["id"]: r for r in ledger["claims"]}

@@ -98,6 +98,11 @@ def collect(claim: Claim, arms: Mapping[str, Any]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).reindex(columns=STORED)
 
 
+def untested(claim_id: str, reason: str) -> pd.DataFrame:
+    """The one stored row of a claim without samples: role `untested`, the reason in place of an arm."""
+    return pd.DataFrame([{"claim": claim_id, "role": "untested", "arm": reason}]).reindex(columns=STORED)
+
+
 def split(rows: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     """{"arm": {name: table}, "control": {name: table}} of one claim's stored rows, columns never used dropped."""
     roles: dict[str, dict[str, pd.DataFrame]] = {"arm": {}, "control": {}}

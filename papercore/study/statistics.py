@@ -121,8 +121,8 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
     """Statistic `name` of a table (DataFrame with unit, value, ... and `versus` for two arms) with its interval.
 
     Variance = unit-bootstrap variance + between-seed variance / S; the quantile is Student's t with Satterthwaite's
-    degrees of freedom. A rate without seeds gets Wilson's interval, a paired difference of two rates Newcombe's (method
-    10 of Newcombe 1998). exact=True: a count or an identity, no resampling. Raises SampleError.
+    degrees of freedom. A rate that no seed moves gets Wilson's interval, a paired difference of two such rates
+    Newcombe's (method 10 of Newcombe 1998). exact=True: a count or an identity, no resampling. Raises SampleError.
     """
     from scipy.stats import t as student
 
@@ -145,10 +145,12 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
         return Estimate(value, value, value, n, seeds)
     if n < 2:
         raise SampleError(f"{where}: one unit ({units[0]}) has no sampling distribution; give two or more")
-    if seeds == 1 and name == "rate":
-        return Estimate(value, *_wilson(t["value"].sum(), n, level), n, seeds)
-    if seeds == 1 and name == "mean_difference" and _binary(t["value"]) and _binary(t["versus"]):
-        return Estimate(value, *_newcombe(t["value"], t["versus"], level), n, seeds)
+    # Every seed alike: resampling would see no variation at all, and the closed forms do.
+    alike = all(np.array_equal(part[c], tables[0][c]) for part in tables[1:] for c in ("value", "versus") if c in part)
+    if alike and name == "rate":
+        return Estimate(value, *_wilson(tables[0]["value"].sum(), n, level), n, seeds)
+    if alike and name == "mean_difference" and _binary(t["value"]) and _binary(t["versus"]):
+        return Estimate(value, *_newcombe(tables[0]["value"], tables[0]["versus"], level), n, seeds)
     draws = _bootstrap(f, tables, [index[:, rows] for rows in parts], n)
     # n / (n - 1): the plug-in bootstrap variance of a mean is too small by that factor.
     unit_variance = float(np.nanvar(draws)) * n / (n - 1)

@@ -54,8 +54,8 @@ class Study:
 
     def untested(self, claim_id: str, reason: str) -> None:
         """Say why a claim cannot be tested in this run; the ledger repeats it."""
-        self._rows[claim_id] = ledger.row(self.claims[claim_id], None, self.parameters.profile, untested=reason)
-        self._samples.pop(claim_id, None)
+        self._samples[self.claims[claim_id].id] = rows = samples.untested(claim_id, reason)
+        self._rows[claim_id] = ledger.row(self.claims[claim_id], rows, self.parameters.profile)
 
     def figure(self, name: str, figure, data: pd.DataFrame) -> None:
         """Show a matplotlib figure and keep it as NAME.png with NAME.csv, the numbers that it draws."""

@@ -83,7 +83,7 @@ def outcome(claim: Claim, found: Estimate) -> str:
         case "not_worse" | "monotone":
             yes, no = e.lo >= -spec.margin, e.hi < -spec.margin
         case "within":
-            low, high = claim.reported.value - spec.margin, claim.reported.value + spec.margin
+            low, high = claim.target - spec.margin, claim.target + spec.margin
             yes, no = low <= e.lo and e.hi <= high, e.hi < low or e.lo > high
         case "equal":
             yes = abs(e.value - spec.value) <= spec.tolerance
@@ -97,8 +97,9 @@ def verdict(claim: Claim, result: Result, profile: str) -> tuple[str, str]:
         return "untested", "smoke"
     if profile not in claim.profiles:
         return "untested", "not at this profile"
-    if claim.test.fitted and result.estimate.seeds < SEEDS_NEEDED:
-        return "unresolved", f"{result.estimate.seeds} fitting seed(s), {SEEDS_NEEDED} are needed"
+    seeds = min(e.seeds for e in (result.estimate, result.control) if e is not None)
+    if claim.test.fitted and seeds < SEEDS_NEEDED:
+        return "unresolved", f"{seeds} fitting seed(s), {SEEDS_NEEDED} are needed"
     if result.outcome == VIOLATED:
         return "contradicted", ""
     if result.outcome == UNDECIDED:

@@ -13,7 +13,7 @@ from papercore.papers.gcs.experiment import generator
 from papercore.papers.gcs.subspace import Subspace, fit_subspace
 from papercore.probes.directions import unit
 
-NEGATIVES = ("same_category", "siblings", "other_categories")
+NEGATIVES = ("same_category", "own", "other_categories")
 
 
 def concepts(grid: pd.DataFrame) -> pd.DataFrame:
@@ -25,17 +25,19 @@ def concepts(grid: pd.DataFrame) -> pd.DataFrame:
 def task(grid: pd.DataFrame, concept: str, negatives: str) -> pd.Series:
     """Labels of the grid's rows for one concept: 1 its texts, 0 its negatives, NaN the rest.
 
-    same_category, the paper's choice: random other things of the category; siblings: the category's three other
-    concepts; other_categories: everything of the three other categories.
+    same_category, the paper's choice: random other things of the category, the same for its four concepts; own: a
+    quarter of those, another one for each concept; other_categories: everything of the three other categories.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives = {negatives!r}; choose {', '.join(NEGATIVES)}")
     own = grid["concept"] == concept
     same = grid["category"] == grid.loc[own, "category"].iloc[0]
     label = pd.Series(np.nan, index=grid.index)
-    others = grid["concept"] == "others"
-    rest = {"same_category": same & others, "siblings": same & ~own & ~others, "other_categories": ~same}
-    label[rest[negatives]] = 0.0
+    others = same & (grid["concept"] == "others")
+    terms = list(dict.fromkeys(grid.loc[others, "term"]))
+    siblings = list(dict.fromkeys(grid.loc[same & ~others, "concept"]))
+    mine = others & grid["term"].isin(terms[siblings.index(concept) :: 4])
+    label[{"same_category": others, "own": mine, "other_categories": ~same}[negatives]] = 0.0
     label[own] = 1.0
     return label
 
@@ -50,7 +52,8 @@ def fit_grid(
 ) -> dict[tuple[str, int], Subspace]:
     """{(concept, seed): Subspace} from the training terms' activations (n_texts, d_model).
 
-    A probe's subset holds half of the concept's training texts and as many negatives.
+    A probe's subset holds half of the concept's training texts, or of its negatives where those are fewer, and as many
+    of the other class.
     """
     out = {}
     for number, concept in enumerate(concepts(grid)["concept"]):
@@ -62,7 +65,7 @@ def fit_grid(
                 states[rows],
                 y,
                 n_probes=probes,
-                subset_per_class=int(y.sum()) // 2,
+                subset_per_class=int(min(y.sum(), (1 - y).sum())) // 2,
                 generator=generator(seed, 8, number),
             )
     return out
@@ -73,11 +76,11 @@ def accuracies(
 ) -> pd.DataFrame:
     """Balanced accuracy on the test terms: columns unit (concept), seed, vectors, value."""
     out = []
-    for (concept, seed), space in spaces.items():
+    for number, ((concept, seed), space) in enumerate(spaces.items()):
         label = task(grid, concept, negatives).to_numpy(copy=True)
         rows = torch.from_numpy(np.flatnonzero(~np.isnan(label) & grid["test"].to_numpy()))
         y, x = torch.from_numpy(label)[rows], states[rows]
-        rng = generator(seed, 9)
+        rng = generator(seed, 9, number)
         kinds = {"observed": space.observed, "mean": space.mu[None], "1_sigma": space.sample(samples, rng)}
         kinds["random_direction"] = torch.randn(samples, len(space.mu), dtype=torch.double, generator=rng)
         for name, vectors in kinds.items():
@@ -87,7 +90,7 @@ def accuracies(
 
 
 def lexical_accuracies(grid: pd.DataFrame, *, negatives: str) -> pd.Series:
-    """Balanced accuracy of a bag of words on the test terms, by concept: about one half, as terms are never shared."""
+    """Balanced accuracy of a bag of words on the test terms, by concept: what articles and words like "Open" tell."""
     found = {}
     for concept in concepts(grid)["concept"]:
         table = grid.assign(label=task(grid, concept, negatives)).dropna(subset="label")
@@ -154,14 +157,11 @@ def silhouettes(points: np.ndarray, categories: Iterable[str]) -> np.ndarray:
     return silhouette_samples(points, list(categories))
 
 
-def silhouette_arm(spaces: dict[tuple[str, int], Subspace], grid: pd.DataFrame, shuffle: bool = False) -> pd.DataFrame:
-    """Silhouettes on the plane as an arm: unit (concept), seed, value; shuffle deals the categories anew."""
+def silhouette_arm(spaces: dict[tuple[str, int], Subspace], grid: pd.DataFrame) -> pd.DataFrame:
+    """Silhouettes on the plane as an arm: unit (concept), seed, value."""
     table, tables = concepts(grid), []
     for seed in sorted({seed for _, seed in spaces}):
-        names = table["category"].to_numpy()
-        if shuffle:
-            names = np.random.default_rng([seed, 11]).permutation(names)
-        value = silhouettes(plane(spaces, grid, seed), names)
+        value = silhouettes(plane(spaces, grid, seed), table["category"])
         tables.append(pd.DataFrame({"unit": table["concept"], "seed": seed, "value": value}))
     return pd.concat(tables, ignore_index=True)
 
@@ -180,29 +180,17 @@ def lexical_control_arm(
     control_states: torch.Tensor,
     controls: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Scores of unseen texts of each concept (label 1) and of texts that only have its word (label 0), for AUROC.
+    """AUROC of the mean probe's score: unseen texts of a concept against texts that only have its word.
 
-    A score is the mean probe's, in standard deviations of that concept's training texts, so that concepts compare.
+    Columns unit (concept), seed, value.
     """
-    tables = []
+    from sklearn.metrics import roc_auc_score
+
+    out = []
     for (concept, seed), space in spaces.items():
-        own = grid["concept"] == concept
-
-        def scores(x, space=space):
-            return ((x.double() - space.mean) / space.scale) @ space.mu
-
-        spread = scores(states[torch.from_numpy(np.flatnonzero(~grid["test"]))]).std()
-        sides = {
-            1: (
-                [f"{concept}: {t}" for t in grid.loc[own & grid["test"], "text"]],
-                states[np.flatnonzero(own & grid["test"])],
-            ),
-            0: (
-                [f"{concept}: {t}" for t in controls.loc[controls["concept"] == concept, "text"]],
-                control_states[np.flatnonzero(controls["concept"] == concept)],
-            ),
-        }
-        for label, (names, x) in sides.items():
-            value = (scores(x) / spread).numpy()
-            tables.append(pd.DataFrame({"unit": names, "seed": seed, "value": value, "label": label}))
-    return pd.concat(tables, ignore_index=True)
+        x = [states[np.flatnonzero((grid["concept"] == concept) & grid["test"])]]
+        x.append(control_states[np.flatnonzero(controls["concept"] == concept)])
+        scores = [(((side.double() - space.mean) / space.scale) @ space.mu).numpy() for side in x]
+        truth = np.repeat([1, 0], [len(side) for side in scores])
+        out.append((concept, seed, roc_auc_score(truth, np.concatenate(scores))))
+    return pd.DataFrame(out, columns=["unit", "seed", "value"])

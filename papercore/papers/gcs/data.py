@@ -24,13 +24,23 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Sentiment:
-    """Labelled texts split into a training pool and texts that no probe ever trains on.
+    """Labelled texts split into training pools and texts that no probe ever trains on.
 
-    pool, held_out: tables with `text` and `label` (1 = positive), as many of each label, no text twice.
+    pool: table with text, label (1 = the concept) and share (which fitting seed it is for); held_out: text, label. As
+    many of each label everywhere, no text twice.
     """
 
     pool: pd.DataFrame
     held_out: pd.DataFrame
+
+    @property
+    def shares(self) -> int:
+        """Number of disjoint training pools; 1 where all fitting seeds have to share one."""
+        return int(self.pool["share"].max()) + 1
+
+    def share(self, number: int) -> np.ndarray:
+        """Rows of the pool for the fitting seed of that number."""
+        return np.flatnonzero(self.pool["share"] == number % self.shares)
 
 
 def movie_snippets() -> pd.DataFrame:
@@ -65,21 +75,27 @@ def own_texts(path: str) -> pd.DataFrame:
     return table[["text", "label"]].drop_duplicates("text").reset_index(drop=True)
 
 
-def split(table: pd.DataFrame, pool: int, held_out: int, seed: int) -> Sentiment:
-    """`pool` and `held_out` texts of each label, disjoint, drawn by the seed; raises DataError if there are too few."""
+def split(table: pd.DataFrame, pool: int, held_out: int, seed: int, shares: int = 1) -> Sentiment:
+    """`pool` training texts of each label for each of `shares` fitting seeds, and `held_out` test texts of each label.
+
+    All disjoint, drawn by the seed. Where the texts do not suffice for disjoint pools, the fitting seeds share one;
+    where not even for that, DataError.
+    """
     rng = np.random.default_rng(seed)
-    parts: dict[str, list[pd.DataFrame]] = {"pool": [], "held_out": []}
+    few = table["label"].value_counts().reindex([1, 0], fill_value=0)
+    if few.min() < pool + held_out:
+        raise DataError(
+            f"label {few.idxmin()} has {few.min()} distinct texts, but pool {pool} + held out {held_out} = "
+            f"{pool + held_out} are asked for; lower pool_per_class or held_out_per_class"
+        )
+    shares = shares if few.min() >= shares * pool + held_out else 1
+    pools, tests = [], []
     for label in (1, 0):
         rows = table[table["label"] == label]
-        if len(rows) < pool + held_out:
-            raise DataError(
-                f"label {label} has {len(rows)} distinct texts, but pool {pool} + held out {held_out} = "
-                f"{pool + held_out} are asked for; lower pool_per_class or held_out_per_class"
-            )
-        order = rows.iloc[rng.permutation(len(rows))[: pool + held_out]]
-        parts["pool"].append(order[:pool])
-        parts["held_out"].append(order[pool:])
-    return Sentiment(**{name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()})
+        order = rows.iloc[rng.permutation(len(rows))]
+        tests.append(order[:held_out])
+        pools.append(order[held_out : held_out + shares * pool].assign(share=np.arange(shares * pool) // pool))
+    return Sentiment(pd.concat(pools, ignore_index=True), pd.concat(tests, ignore_index=True))
 
 
 def concept_grid(templates: int, terms: int, seed: int) -> pd.DataFrame:

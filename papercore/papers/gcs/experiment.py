@@ -1,15 +1,14 @@
-"""Reading the texts once, fitting every layer and seed, and the tables that the claims are judged on."""
+"""Reading the texts once, fitting every layer and seed, and the tables of cosines that the claims are judged on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from papercore.papers.gcs.baseline import bag_of_words
 from papercore.papers.gcs.data import Sentiment
 from papercore.papers.gcs.subspace import SIGMAS, Subspace, arithmetic_subspace, closed_form, fit_subspace, measured
 from papercore.probes.directions import mean_cosine, pair_cosines
@@ -23,24 +22,24 @@ CURVE_SIGMAS = (1, 2, 3)
 class Reading:
     """Last-token activations of one model: pool[layer], held_out[layer] (n_texts, d_model); labels y.
 
-    seed_share: the part of the pool that one fitting seed sees, so that a new seed means other texts, not only other
-    subsets.
+    rows: what of the pool each fitting seed sees; its keys are the seeds.
     """
 
     pool: dict[int, torch.Tensor]
     held_out: dict[int, torch.Tensor]
     pool_y: torch.Tensor
     held_out_y: torch.Tensor
-    seed_share: float
+    rows: dict[int, torch.Tensor]
 
 
-def read(model, data: Sentiment, layers: Iterable[int], seed_share: float) -> Reading:
+def read(model, data: Sentiment, layers: Iterable[int], seeds: Sequence[int]) -> Reading:
     """Residual stream after `layers` at each text's last token, pool and held-out texts in one pass."""
     layers = list(layers)
     n = len(data.pool)
     states = model.activations([*data.pool["text"], *data.held_out["text"]], layers=layers, position="last")
     labels = [torch.tensor(table["label"].to_numpy()) for table in (data.pool, data.held_out)]
-    return Reading({i: states[i][:n] for i in layers}, {i: states[i][n:] for i in layers}, *labels, seed_share)
+    rows = {seed: torch.from_numpy(data.share(i)) for i, seed in enumerate(seeds)}
+    return Reading({i: states[i][:n] for i in layers}, {i: states[i][n:] for i in layers}, *labels, rows)
 
 
 def generator(*parts: int) -> torch.Generator:
@@ -55,14 +54,15 @@ def fit(
     *,
     probes: int,
     subset_per_class: int,
-    seeds: Iterable[int],
     shuffle: bool = False,
     device: str = "cpu",
 ) -> dict[tuple[int, int], Subspace]:
-    """{(layer, seed): Subspace}; each seed draws its share of the pool and its subsets. shuffle: permuted labels."""
+    """{(layer, seed): Subspace}; each seed has its own texts and subsets. shuffle: permuted labels."""
     out = {}
-    for seed in seeds:
-        rows, y = seed_pool(reading, seed, shuffle=shuffle)
+    for seed, rows in reading.rows.items():
+        y = reading.pool_y[rows]
+        if shuffle:
+            y = y[torch.randperm(len(y), generator=generator(seed, 0))]
         for layer in layers:
             # The same texts and subsets at every layer: layers are compared, not draws.
             out[layer, seed] = fit_subspace(
@@ -76,32 +76,21 @@ def fit(
     return out
 
 
-def seed_pool(reading: Reading, seed: int, shuffle: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """(rows, labels) of the share of the pool that a fitting seed sees, half of each class; shuffle permutes labels."""
-    rng = generator(seed, 0)
-    y = reading.pool_y
-    if shuffle:
-        y = y[torch.randperm(len(y), generator=rng)]
-    parts = [torch.nonzero(y == label)[:, 0] for label in (1, 0)]
-    rows = torch.cat([p[torch.randperm(len(p), generator=rng)[: round(reading.seed_share * len(p))]] for p in parts])
-    return rows, y[rows]
-
-
 def cosine_curves(fits: dict[tuple[int, int], Subspace], samples: int) -> pd.DataFrame:
     """Measured and predicted mean cosines: columns layer, seed, k, shape, curve, cosine, predicted.
 
-    curve: observed, observed_sampled, sampled. shape: box, gaussian, full, and `arithmetic` (box samples around
-    vectors that no model made).
+    curve: observed, observed_sampled, sampled. shape: box, gaussian, and `arithmetic` (box samples around vectors that
+    no model made).
     """
     rows = []
     for (layer, seed), space in fits.items():
-        rng = generator(seed, 2)
+        rng = generator(seed, 2, layer)
         runs = [(space, shape, float(k)) for k in CURVE_SIGMAS for shape in ("box", "gaussian")]
-        runs += [(space, "full", 1.0), (arithmetic_subspace(space, rng), "arithmetic", 1.0)]
+        runs.append((arithmetic_subspace(space, rng), "arithmetic", 1.0))
         for which, shape, k in runs:
-            drawn = which.sample(samples, rng, k, "box" if shape == "arithmetic" else shape)
-            form = closed_form(which.spread, k, "box" if shape in ("box", "arithmetic") else "gaussian")
-            for curve, value in measured(which, drawn).items():
+            sampled_as = "box" if shape == "arithmetic" else shape
+            form = closed_form(which.spread, k, sampled_as)
+            for curve, value in measured(which, which.sample(samples, rng, k, sampled_as)).items():
                 rows.append((layer, seed, k, shape, curve, value, form[curve]))
     return pd.DataFrame(rows, columns=["layer", "seed", "k", "shape", "curve", "cosine", "predicted"])
 
@@ -117,10 +106,11 @@ def pairs(fits: dict[tuple[int, int], Subspace], layer: int) -> pd.DataFrame:
 
 
 def same_subset_pairs(reading: Reading, layer: int, arm: pd.DataFrame, subset_per_class: int) -> pd.DataFrame:
-    """The pairs of `arm` for probes that all trained on one subset: what is left when the data do not move."""
+    """The pairs of `arm` for probes that all trained on one subset: what the solver alone varies."""
     tables = []
     for seed, table in arm.groupby("seed"):
-        rows, y = seed_pool(reading, int(seed))
+        rows = reading.rows[int(seed)]
+        y = reading.pool_y[rows]
         one = torch.cat([torch.nonzero(y == label)[:subset_per_class, 0] for label in (1, 0)])
         n = int(table["unit"].nunique()) + 1
         probes = fit_probes(reading.pool[layer][rows], y, one.expand(n, -1))
@@ -128,94 +118,45 @@ def same_subset_pairs(reading: Reading, layer: int, arm: pd.DataFrame, subset_pe
     return pd.concat(tables, ignore_index=True)
 
 
-def _pair_arm(first, second, value, seed) -> pd.DataFrame:
-    # Probes are units, and another seed has other probes.
-    name = np.array([f"{seed}:{i}" for i in range(int(second.max()) + 1)])
-    return pd.DataFrame({"unit": name[first], "other": name[second], "seed": seed, "value": value})
+def _pair_arm(first, second, value, seed, names: Sequence[str] | None = None) -> pd.DataFrame:
+    # Without names the units are probes, and another seed has other probes.
+    names = np.array(names or [f"{seed}:{i}" for i in range(int(second.max()) + 1)])
+    return pd.DataFrame({"unit": names[first], "other": names[second], "seed": seed, "value": value})
 
 
 def spreads(fits: dict[tuple[int, int], Subspace]) -> pd.DataFrame:
     """Standard deviation of pair cosines, observed and of as many draws: columns layer, seed, kind, value.
 
-    kind: observed; diagonal and diagonal_again (two sets of draws from N(mu, diag sigma^2)); full covariance.
+    kind: observed; diagonal, diagonal_again: two sets of draws from N(mu, diag sigma^2); full: from the probes' full
+    covariance; full_of_independent, ..._again: from a full covariance fitted to as many independent draws. A covariance
+    of few vectors in many dimensions has few directions, whatever they are; the last two say what that alone does.
     """
     rows = []
     for (layer, seed), space in fits.items():
-        rng = generator(seed, 4)
+        rng = generator(seed, 4, layer)
         n = len(space.observed)
-        sets = {
-            "observed": space.observed,
-            "diagonal": space.sample(n, rng, shape="gaussian"),
-            "diagonal_again": space.sample(n, rng, shape="gaussian"),
-            "full": space.sample(n, rng, shape="full"),
-        }
+        sets = {"observed": space.observed, "full": space.sample(n, rng, shape="full")}
+        for again in ("", "_again"):
+            sets[f"diagonal{again}"] = drawn = space.sample(n, rng, shape="gaussian")
+            independent = replace(space, probes=replace(space.probes, direction=drawn))
+            sets[f"full_of_independent{again}"] = independent.sample(n, rng, shape="full")
         rows += [(layer, seed, kind, float(pair_cosines(v)[2].std())) for kind, v in sets.items()]
     return pd.DataFrame(rows, columns=["layer", "seed", "kind", "value"])
 
 
-def accuracies(
-    fits: dict[tuple[int, int], Subspace], reading: Reading, layers: Iterable[int], samples: int
-) -> pd.DataFrame:
-    """Accuracy on the held-out texts, a row a text: columns layer, seed, vectors, space, unit, value.
+def sigma_means(fits: dict[tuple[int, int], Subspace], layer: int, samples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(arm, control): pair cosines of the 1- to 5-sigma steering vectors and of single draws in their place.
 
-    vectors: observed (mean over the probes), mean (mu), 1_sigma, ..., random_direction; value is the share of vectors
-    right about that text. space: standardised, centred, raw (released code); see Subspace.accuracy.
+    A steering vector is the mean of `samples` draws; units are the sigmas, the same for every seed.
     """
-    tables = []
-    for layer in layers:
-        x, y = reading.held_out[layer], reading.held_out_y
-        for (at, seed), space in fits.items():
-            if at != layer:
-                continue
-            rng = generator(seed, 5)
-            kinds = {"observed": space.observed, "mean": space.mu[None]}
-            kinds |= {f"{k:g}_sigma": space.sample(samples, rng, k) for k in SIGMAS}
-            kinds["random_direction"] = torch.randn(samples, len(space.mu), dtype=torch.double, generator=rng)
-            scores = [("standardised", kind, space.accuracy(v, x, y)) for kind, v in kinds.items()]
-            for kind in ("observed", "1_sigma"):
-                scores += [(name, kind, space.accuracy(kinds[kind], x, y, name)) for name in ("centred", "raw")]
-            for name, kind, value in scores:
-                tables.append(
-                    pd.DataFrame(
-                        {
-                            "layer": layer,
-                            "seed": seed,
-                            "vectors": kind,
-                            "space": name,
-                            "unit": np.arange(len(y)),
-                            "value": value,
-                        }
-                    )
-                )
-    return pd.concat(tables, ignore_index=True)
-
-
-def bagging(fits: dict[tuple[int, int], Subspace], reading: Reading, layer: int, repeats: int = 20) -> pd.DataFrame:
-    """Accuracy of the mean of m probes against m: columns seed, m, value; `repeats` random choices of m probes."""
-    x, y, rows = reading.held_out[layer], reading.held_out_y, []
-    for (at, seed), space in fits.items():
-        if at == layer:
-            rng = generator(seed, 6)
-            n = len(space.observed)
-            sizes = [m for m in (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200, 500) if m < n] + [n]
-            for m in sizes:
-                chosen = [torch.randperm(n, generator=rng)[:m] for _ in range(repeats if m < n else 1)]
-                means = torch.stack([space.observed[rows].mean(0) for rows in chosen])
-                rows.append((seed, m, float(space.accuracy(means, x, y).mean())))
-    return pd.DataFrame(rows, columns=["seed", "m", "value"])
-
-
-def sigma_means(fits: dict[tuple[int, int], Subspace], layer: int, samples: int):
-    """(arm, control): pair cosines of the 1- to 5-sigma steering vectors that are means of `samples` draws
-    each, and of single draws in their place."""
-    arms, controls = [], []
+    arms, controls, names = [], [], [f"{k} sigma" for k in SIGMAS]
     for (at, seed), space in fits.items():
         if at == layer:
             rng = generator(seed, 7)
             means = torch.stack([space.sample(samples, rng, k).mean(0) for k in SIGMAS])
             draws = torch.cat([space.sample(1, rng, k) for k in SIGMAS])
-            arms.append(_pair_arm(*pair_cosines(means), seed))
-            controls.append(_pair_arm(*pair_cosines(draws), seed))
+            arms.append(_pair_arm(*pair_cosines(means), seed, names))
+            controls.append(_pair_arm(*pair_cosines(draws), seed, names))
     return pd.concat(arms, ignore_index=True), pd.concat(controls, ignore_index=True)
 
 
@@ -226,16 +167,6 @@ def cosine_to_mean(space: Subspace, samples: int, rng: torch.Generator) -> pd.Da
         drawn = space.sample(samples, rng, k)
         rows.append((k, mean_cosine(drawn, space.mu[None]), closed_form(space.spread, k)["sampled"] ** 0.5))
     return pd.DataFrame(rows, columns=["k", "cosine", "predicted"])
-
-
-def lexical_arm(data: Sentiment, reading: Reading, seeds: Iterable[int]) -> pd.DataFrame:
-    """The bag of words trained on what each seed's probes see: unit (held-out text), seed, value 1 where right."""
-    tables = []
-    for seed in seeds:
-        rows, _ = seed_pool(reading, seed)
-        right = bag_of_words(data.pool.iloc[rows.numpy()], data.held_out)
-        tables.append(pd.DataFrame({"unit": np.arange(len(right)), "seed": seed, "value": right}))
-    return pd.concat(tables, ignore_index=True)
 
 
 def curve_arm(curves: pd.DataFrame, curve: str, shape: str = "box", k: float = 1.0) -> pd.DataFrame:
@@ -250,15 +181,20 @@ def order_arms(curves: pd.DataFrame, shape: str = "box") -> dict[str, pd.DataFra
 
 
 def error_arms(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(arm, control): |measured - predicted| of each layer, curve and sigma, by the box's formula and a Gaussian's."""
-    rows = curves[curves["shape"] == "box"]
-    gauss = curves[curves["shape"] == "gaussian"].set_index(["layer", "seed", "k", "curve"])["predicted"]
-    wrong = gauss.loc[list(rows[["layer", "seed", "k", "curve"]].itertuples(index=False, name=None))].to_numpy()
-    unit = rows["layer"].astype(str) + " " + rows["curve"] + " " + rows["k"].astype(str)
-    arms = [
-        pd.DataFrame({"unit": unit, "seed": rows["seed"], "value": (rows["cosine"] - predicted).abs()})
-        for predicted in (rows["predicted"], wrong)
-    ]
+    """(arm, control): |measured - predicted| by layer, by the box's formula and, as control, a Gaussian's.
+
+    A layer's error is the mean over its curves and widths; the observed curve, which no width moves, counts once.
+    """
+    keys = ["layer", "seed", "k", "curve"]
+    both = curves[curves["shape"] == "box"].merge(
+        curves[curves["shape"] == "gaussian"][[*keys, "predicted"]], on=keys, suffixes=("", "_gaussian")
+    )
+    both = both[(both["curve"] != "observed") | (both["k"] == 1)]
+    arms = []
+    for predicted in ("predicted", "predicted_gaussian"):
+        error = both.assign(value=(both["cosine"] - both[predicted]).abs())
+        error = error.groupby(["layer", "seed"], as_index=False)["value"].mean()
+        arms.append(error.rename(columns={"layer": "unit"}))
     return arms[0], arms[1]
 
 
@@ -268,33 +204,17 @@ def spread_arm(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     return pd.DataFrame({"unit": rows["layer"], "seed": rows["seed"], "value": rows["value"]})
 
 
-def scatter_gain(table: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """How much nearer `kind` comes to the observed scatter than the diagonal does: unit (layer), seed, value."""
-    wide = table.pivot(index=["layer", "seed"], columns="kind", values="value").reset_index()
-    gain = (wide["diagonal"] - wide["observed"]).abs() - (wide[kind] - wide["observed"]).abs()
-    return pd.DataFrame({"unit": wide["layer"], "seed": wide["seed"], "value": gain})
+def growth_arm(smaller: pd.DataFrame, larger: pd.DataFrame, depths: tuple[int, int]) -> pd.DataFrame:
+    """The larger model's observed curve minus the smaller's at equal relative depth: unit (depth), seed, value.
 
-
-def text_arm(table: pd.DataFrame, layer: int, vectors: str, space: str = "standardised") -> pd.DataFrame:
-    """One kind of vectors of `accuracies` at one layer as an arm: unit (text), seed, value."""
-    rows = table[(table["layer"] == layer) & (table["vectors"] == vectors) & (table["space"] == space)]
-    return rows[["unit", "seed", "value"]]
-
-
-def size_arms(curves: pd.DataFrame, larger: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Arms of claim C3_size: observed curves of both models at equal relative depth (tenths), and the smaller again."""
-    depths = np.arange(1, 11) / 10
-
-    def at_depth(table, curve_seed_shift=0):
-        arm, out = curve_arm(table, "observed"), []
-        seeds = sorted(arm["seed"].unique())
-        for i, seed in enumerate(seeds):
-            one = arm[arm["seed"] == seeds[(i + curve_seed_shift) % len(seeds)]].sort_values("x")
-            value = np.interp(depths * one["x"].max(), one["x"], one["value"])
-            out.append(pd.DataFrame({"unit": depths, "seed": seed, "value": value}))
-        return pd.concat(out, ignore_index=True)
-
-    return {"larger_model": at_depth(larger), "model": at_depth(curves), "control": at_depth(curves, 1)}
+    depths: numbers of layers of the smaller and the larger model; compared at tenths of the depth.
+    """
+    at, found = np.arange(1, 10) / 10, []
+    for curves, n_layers in zip((smaller, larger), depths, strict=True):
+        arm = curve_arm(curves, "observed").sort_values("x")
+        found.append({s: np.interp(at, one["x"] / n_layers, one["value"]) for s, one in arm.groupby("seed")})
+    tables = [pd.DataFrame({"unit": at, "seed": s, "value": found[1][s] - found[0][s]}) for s in found[0]]
+    return pd.concat(tables, ignore_index=True)
 
 
 def distances(space: Subspace, samples: int, rng: torch.Generator) -> pd.DataFrame:
@@ -310,11 +230,15 @@ def distances(space: Subspace, samples: int, rng: torch.Generator) -> pd.DataFra
 PAPER_CELLS = {"P1": (30, 2), "P2": (15, 2), "P3": (2, 30)}
 
 
-def paper_numbers(study, model: str, texts_csv: str, fits: dict[tuple[int, int], Subspace]) -> None:
-    """Hand over the claims on the paper's own cells where model, texts and layers are the paper's; else say why not."""
+def paper_numbers(study, model: str, texts_csv: str, share: float, fits: dict[tuple[int, int], Subspace]) -> None:
+    """Hand over the claims on the paper's own cells where model, layers and subsets are the paper's; else say why not.
+
+    share: a subset's share of its pool, on which the cosine depends; the paper's is 0.2. That the texts are the paper's
+    is the reader's word.
+    """
     layers = {layer for layer, _ in fits}
     for claim, (layer, control) in PAPER_CELLS.items():
-        if not (texts_csv and "llama-2-7b" in model.lower() and {layer, control} <= layers):
-            study.untested(claim, "needs Llama-2-7B, the paper's texts on the concept Bird, and layers 2, 15 and 30")
-        else:
+        if texts_csv and "llama-2-7b" in model.lower() and {layer, control} <= layers and 0.18 <= share <= 0.22:
             study.claim(claim, **{f"layer_{layer}": pairs(fits, layer)}, control=pairs(fits, control))
+        else:
+            study.untested(claim, "needs Llama-2-7B, the paper's texts on Bird, subsets of 20 %, layers 2, 15 and 30")

@@ -21,15 +21,14 @@ class Parameters(BaseParameters):
     texts_csv: str = Field("", description="CSV with text and label (1, 0); empty: human-rated movie snippets")
     layers: list[Layer] = Field([*range(2, 31, 2)], min_length=3, description="layers whose probes are compared")
     layer: int = Field(16, ge=1, description="layer of C1 and C4, and of the concept grid; one of layers")
-    pool_per_class: int = Field(600, ge=12, description="training texts of each class")
-    seed_share: float = Field(0.85, gt=0, le=1, description="share of the pool that one fitting seed draws")
+    pool_per_class: int = Field(400, ge=12, description="training texts of each class that one fitting seed sees")
     held_out_per_class: int = Field(150, ge=10, description="test texts of each class that no probe trains on")
-    subset_per_class: int = Field(100, ge=10, description="texts of each class in one probe's subset")
+    subset_per_class: int = Field(80, ge=10, description="texts of each class in one probe's subset")
     probes: int = Field(60, ge=2, description="observed probes a layer and seed (M)")
     fitting_seeds: int = Field(3, ge=1, description="independent repeats of drawing texts and fitting")
     samples: int = Field(1000, ge=2, description="vectors sampled from a subspace")
     grid_templates: int = Field(6, ge=1, le=8, description="sentence templates a category of the concept grid")
-    grid_terms: int = Field(20, ge=6, le=20, description="terms a concept; every third is for testing")
+    grid_terms: int = Field(20, ge=12, le=20, description="terms a concept; every third is for testing")
     grid_probes: int = Field(30, ge=2, description="observed probes a concept and seed")
     steer_layers: list[Layer] = Field(
         [10, 12, 14, 16, 18, 20], min_length=1, description="steered layers; among layers"
@@ -48,10 +47,9 @@ class Parameters(BaseParameters):
             raise ValueError(f"steer_layers has {missing[0]}, which is not among layers = {self.layers}")
         if len(set(self.layers)) < len(self.layers) or sorted(self.layers) != self.layers:
             raise ValueError(f"layers = {self.layers} must rise without repeats")
-        seen = round(self.seed_share * self.pool_per_class)
-        if self.subset_per_class > seen:
+        if self.subset_per_class > self.pool_per_class:
             raise ValueError(
-                f"subset_per_class = {self.subset_per_class} is more than the {seen} texts of a class that one fitting "
-                f"seed sees (seed_share = {self.seed_share:g} of pool_per_class = {self.pool_per_class})"
+                f"subset_per_class = {self.subset_per_class} is more than pool_per_class = {self.pool_per_class}, the "
+                "texts of a class that one fitting seed sees"
             )
         return self

@@ -65,7 +65,7 @@ def shell(table: pd.DataFrame, norms: pd.DataFrame) -> Drawing:
         xlim=(0, None),
         title="How far samples lie from the mean",
     )
-    return figure, table
+    return figure, pd.concat([table.assign(panel="cosine"), norms.assign(panel="distance")], ignore_index=True)
 
 
 def accuracy_by_layer(table: pd.DataFrame, lexical: float, untrained: pd.DataFrame) -> Drawing:
@@ -80,11 +80,12 @@ def accuracy_by_layer(table: pd.DataFrame, lexical: float, untrained: pd.DataFra
         label = {"mean": "mean of the probes", "observed": "observed probes"}.get(name, name.replace("_", " "))
         band(ax, part["layer"], part["mean"], part["min"], part["max"], marker="o", ms=3, label=label)
     ax.axhline(lexical, color="black", lw=1, ls="--", label="bag of words")
-    base = untrained[untrained["vectors"] == "mean"]["value"].mean()
-    ax.axhline(base, color=MUTED, lw=1, ls=":", label="mean probe, random weights")
+    base = untrained[(untrained["vectors"] == "mean") & (untrained["space"] == "standardised")]
+    base = base.groupby("layer")["value"].mean()
+    ax.plot(base.index, base, color=MUTED, lw=1, ls=":", label="mean probe, random weights")
     ax.set(xlabel="layer", ylabel="accuracy on unseen texts", ylim=(0.45, 1), title="Bands: range over fitting seeds")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, data.assign(bag_of_words=lexical, random_weights=base)
+    return figure, data.assign(bag_of_words=lexical, random_weights=data["layer"].map(base))
 
 
 def bagging(table: pd.DataFrame) -> Drawing:
@@ -96,7 +97,7 @@ def bagging(table: pd.DataFrame) -> Drawing:
         xscale="log",
         xlabel="probes averaged, m",
         ylabel="accuracy on unseen texts",
-        title="Accuracy of the mean of m probes",
+        title="The mean of m probes (band: range over seeds)",
     )
     return figure, data
 
@@ -104,15 +105,15 @@ def bagging(table: pd.DataFrame) -> Drawing:
 def spaces(table: pd.DataFrame) -> Drawing:
     """Accuracy of observed and 1-sigma vectors in the space they were trained in and on raw states, by layer."""
     rows = table[table["vectors"].isin(["observed", "1_sigma"])]
-    data = rows.groupby(["layer", "vectors", "space"], as_index=False)["value"].mean()
+    data = rows.groupby(["layer", "seed", "vectors", "space"], as_index=False)["value"].mean()
     data["vectors"] = data["vectors"].str.replace("_", " ")
     figure, ax = plt.subplots(figsize=(7.5, 3.8))
-    sns.lineplot(data, x="layer", y="value", hue="vectors", style="space", markers=True, ax=ax)
+    sns.lineplot(data, x="layer", y="value", hue="vectors", style="space", markers=True, errorbar=("pi", 100), ax=ax)
     ax.set(
         xlabel="layer",
         ylabel="accuracy on unseen texts",
         ylim=(0.45, 1),
-        title="The same vectors in three coordinate systems",
+        title="Three coordinate systems (band: range over seeds)",
     )
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, data
@@ -142,10 +143,11 @@ def heat_map(maps: dict[int, np.ndarray], table: pd.DataFrame, null: np.ndarray,
     right.axvline(statistic, color=COLOURS[1], lw=2, label=f"true categories (p = {share:.2g})")
     right.set(xlabel="within minus between, mean cosine", ylabel="deals", title="Permutation null")
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    return figure, frame.reset_index(names="concept")
+    cells = frame.stack().rename_axis(["concept", "other"]).rename("value").reset_index().assign(panel="cosine")
+    return figure, pd.concat([cells, pd.DataFrame({"panel": "null", "value": null})], ignore_index=True)
 
 
-def plane(spaces_: dict, grid: pd.DataFrame, seed: int, null_high: float, silhouette: float) -> Drawing:
+def plane(spaces_: dict, grid: pd.DataFrame, seed: int, null_high: float) -> Drawing:
     """The concepts' mean vectors on two principal components, coloured by category."""
     points = grid_concepts.plane(spaces_, grid, seed)
     data = grid_concepts.concepts(grid).assign(pc1=points[:, 0], pc2=points[:, 1])
@@ -153,10 +155,11 @@ def plane(spaces_: dict, grid: pd.DataFrame, seed: int, null_high: float, silhou
     sns.scatterplot(data, x="pc1", y="pc2", hue="category", style="category", s=90, ax=ax)
     for row in data.itertuples():
         ax.annotate(row.concept, (row.pc1, row.pc2), xytext=(5, 4), textcoords="offset points", fontsize=7)
-    title = f"Silhouette {silhouette:.2f}; 95 % of random deals stay below {null_high:.2f}"
+    data["silhouette"] = grid_concepts.silhouettes(points, data["category"])
+    title = f"Silhouette {data['silhouette'].mean():.2f}; 95 % of random deals stay below {null_high:.2f}"
     ax.set(xlabel="principal component 1", ylabel="principal component 2", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, data
+    return figure, data.assign(random_deals_95=null_high)
 
 
 def steering(scores: pd.DataFrame) -> Drawing:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from papercore.models.steer import Steer
-from papercore.papers.gcs.experiment import Reading, generator, seed_pool
+from papercore.papers.gcs.experiment import Reading, generator
 from papercore.papers.gcs.subspace import Subspace
 from papercore.probes.directions import mean_difference
 from papercore.probes.logistic import fit_probes
@@ -42,8 +42,9 @@ def directions(
     """
     out: dict[str, dict[int, torch.Tensor]] = {method: {} for method in METHODS}
     for layer in layers:
-        rows, y = seed_pool(reading, seed)
-        x, space, rng = reading.pool[layer][rows].double(), fits[layer, seed], generator(seed, 13, layer)
+        rows = reading.rows[seed]
+        x, y = reading.pool[layer][rows].double(), reading.pool_y[rows]
+        space, rng = fits[layer, seed], generator(seed, 13, layer)
         out["mean_difference"][layer] = mean_difference(x[y == 1], x[y == 0])
         out["one_probe"][layer] = fit_probes(x, y, torch.arange(len(y))[None]).direction[0]
         out["mean"][layer] = space.mu

@@ -76,6 +76,10 @@ class Subspace:
         x = x / self.scale if space == "standardised" else x
         return (((vectors @ x.T) > 0) == (y > 0)).double().mean(0)
 
+    def own_accuracy(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Share of the observed probes, each with its own scaler, that classify each text right: (n_texts,)."""
+        return ((self.probes.scores(x) > 0) == (y > 0)).double().mean(0)
+
 
 def fit_subspace(x, y, *, n_probes: int, subset_per_class: int, generator: torch.Generator, device="cpu") -> Subspace:
     """Train n_probes probes on random subsets of a pool: x (n_texts, d_model), labels y (n_texts,) in {0, 1}.
