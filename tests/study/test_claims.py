@@ -44,6 +44,10 @@ def test_the_good_one_parses():
     [
         ({"test__statistic": "median"}, "unknown statistic 'median'"),
         ({"test__rule": "at_least"}, "`value` belongs to"),
+        (
+            {"test__rule": "within", "reported": {"unknown": "why"}, "control__expect": "found_different"},
+            "within needs",
+        ),
         ({"test__versus": "b"}, "drop `versus`"),
         ({"test__statistic": "mean_difference"}, "`versus` is missing"),
         ({"reported__where": None}, "needs `where`"),

@@ -77,6 +77,17 @@ def test_an_edited_row_is_found(study, claim, field, value):
     assert [line for line in ledger.recompute(study.folder) if f"{claim}: {field}" in line]
 
 
+def test_an_edited_reason_or_profile_is_found(study):
+    path = study.folder / "ledger.json"
+    edited = json.loads(path.read_text())
+    next(r for r in edited["claims"] if r["id"] == "C2")["reason"] = "asset unavailable"
+    path.write_text(json.dumps(edited))
+    assert [line for line in ledger.recompute(study.folder) if "C2: reason" in line]
+    edited["profile"] = "paper"
+    path.write_text(json.dumps(edited))
+    assert [line for line in ledger.recompute(study.folder) if "profile paper is not that" in line]
+
+
 def test_rounding_below_1e_6_is_no_difference(study):
     path = study.folder / "ledger.json"
     edited = json.loads(path.read_text())

@@ -127,6 +127,12 @@ def test_the_same_samples_give_the_same_interval(rng):
     assert estimate("mean", arm(x, "x"), 0.95) == estimate("mean", arm(x.copy(), "x"), 0.95)
 
 
+def test_rates_that_no_seed_moves_get_a_closed_form():
+    table = {"unit": np.tile(np.arange(5), 3), "seed": np.repeat([0, 1, 2], 5), "value": np.ones(15)}
+    e = estimate("rate", arm(table, "t"), 0.95)
+    assert e.value == 1 and e.lo < 0.6 and e.seeds == 3
+
+
 @pytest.mark.parametrize(
     ("name", "table", "says"),
     [

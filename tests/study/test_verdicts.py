@@ -132,6 +132,12 @@ def test_void_replaces_only_supported():
     assert judge(c, a=table(0, **WIDE), control=table(HIGH))[1][0] == "unresolved"
 
 
+def test_within_compares_with_the_tests_own_value_before_the_reported_one():
+    c = claim("within", "mean", None, value=1.0, margin=0.2, reported={"value": 0.0, "where": "here"})
+    assert judge(c, a=table(1))[1][0] == "supported"
+    assert judge(c, a=table(0))[1][0] == "contradicted"
+
+
 def seeded(centre, seeds):
     return pd.concat(table(centre, seed=s).assign(seed=s) for s in range(seeds))
 
@@ -139,6 +145,7 @@ def seeded(centre, seeds):
 @pytest.mark.parametrize("of", [HIGH, LOW])
 def test_few_fitting_seeds_are_at_most_unresolved(of):
     c = claim("greater", "mean", fitted=True)
+    assert judge(c, a=seeded(of, 3), control=seeded(LOW, 1))[1][0] == "unresolved"
     few, enough = (judge(c, a=seeded(of, s), control=seeded(LOW, s))[1] for s in (1, 3))
     assert few[0] == "unresolved" and "seed" in few[1]
     assert enough[0] == ("supported" if of == HIGH else "contradicted")
