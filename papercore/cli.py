@@ -56,6 +56,7 @@ def run(
         raise planning.UsageError("name one or more papers, or say --all")
     names, overrides, console = planning.notebooks() if every else papers, _values(parameter or []), _console()
     todo = [planning.plan(name, profile, overrides) for name in dict.fromkeys(names)]
+    todo.sort(key=lambda job: job.slug is None)  # a notebook without a room reads what the others leave
     if dry_run:
         for job in todo:
             state = "finished" if execute.finished(job) else "to run"

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from papercore.runner import bake, new
-from papercore.study import ledger, parameters, rooms
+from papercore.study import ledger, parameters, render, rooms
 from papercore.study.parameters import BaseParameters
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +124,18 @@ def test_the_committed_cpu_ledger_holds(path):
     assert found["parameters"] == parameters.resolve(slug, "cpu").model_dump(mode="json")
     drawn = {file.stem for file in folder.glob("*.png")}
     assert drawn == {file.stem for file in folder.glob("*.csv")} != set()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAPERS if (ROOT / "figures" / path.stem[3:] / "cpu" / "ledger.json").is_file()],
+    ids=lambda path: path.stem,
+)
+def test_the_checked_cell_prints_the_committed_ledger(path):
+    nb = nbformat.read(path, as_version=4)
+    (cell,) = (c for c in nb.cells if "# NBVAL_CHECK_OUTPUT" in c.source and "study.check()" in c.source)
+    printed = "".join(output["text"] for output in cell.outputs)
+    assert printed == render.checked(ledger.read(ROOT / "figures" / path.stem[3:] / "cpu")) + "\n"
 
 
 def test_every_room_has_a_notebook_and_every_notebook_a_room():

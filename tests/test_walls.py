@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Floors under the rooms, lines that are not blank; thin is the promise.
+# Lines, docstrings and blank ones included; thin is the promise.
 LONGEST_MODULE = 400
 
 

@@ -1,5 +1,7 @@
 """What can go wrong with bytes, each said in one sentence. Floor: assets."""
 
+import re
+
 
 class AssetError(RuntimeError):
     """An asset is unknown, badly described, or cannot be stored."""
@@ -7,3 +9,8 @@ class AssetError(RuntimeError):
 
 class AssetUnavailable(AssetError):
     """No source delivers the asset's exact bytes; whoever needs it is untested, the rest goes on."""
+
+
+def redacted(text: str) -> str:
+    """`text` without its URLs: a token may sit in any part of one."""
+    return re.sub(r"\b[A-Za-z][\w+.-]*://\S*[^\s'\"),;:.]", "<URL>", text)

@@ -18,9 +18,9 @@ from filelock import FileLock
 
 from papercore.assets.cache import cache_dir
 from papercore.assets.catalogue import Asset, Part, Source, catalogue, entry
-from papercore.assets.errors import AssetError, AssetUnavailable
+from papercore.assets.errors import AssetError, AssetUnavailable, redacted
 from papercore.assets.opened import record
-from papercore.assets.packages import Place, places, redacted
+from papercore.assets.packages import Place, places
 from papercore.assets.progress import Report, progress
 
 _CHUNK = 1 << 20

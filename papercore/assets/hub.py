@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from papercore.assets.cache import cache_dir
-from papercore.assets.errors import AssetError, AssetUnavailable
+from papercore.assets.errors import AssetError, AssetUnavailable, redacted
 from papercore.assets.opened import record
 from papercore.assets.progress import in_notebook
 
@@ -50,7 +50,9 @@ def snapshot(model: str | Path) -> Path:
     except errors.HFValidationError:
         raise AssetError(f"{model!r} is no hub name: it is owner/name, or a local folder") from None
     except OSError as error:
-        reason = f"could not be fetched from the hub ({' '.join(str(error).split())}): mend that, then call again"
+        reason = (
+            f"could not be fetched from the hub ({redacted(' '.join(str(error).split()))}): mend that, then call again"
+        )
         fitting = (why for name, why in _WHY.items() if isinstance(error, getattr(errors, name)))
         raise AssetUnavailable(f"{model} {next(fitting, reason)}") from None
     found = Path(found)

@@ -18,7 +18,7 @@ from papercore.assets.progress import Report
 
 
 class Place(NamedTuple):
-    """One index, page or folder of archives: its name for people, the finder that looks there."""
+    """One index, page or folder of archives: its role (an address may hold a token) and the finder that looks there."""
 
     name: str
     finder: "PackageFinder"  # noqa: F821  (unearth is imported on the first download only)
@@ -78,11 +78,14 @@ def places() -> Iterator[list[Place]]:
     ) as client:
         client.auth = MultiDomainBasicAuth(prompting=False, index_urls=[url for url in [*indexes, *links] if url])
 
-        def place(url: str | None, kind: str) -> Place:
+        def place(name: str, url: str | None, kind: str) -> Place:
             finder = PackageFinder(session=client, ignore_compatibility=True, **({kind: [url]} if url else {}))
-            return Place(redacted(url or "the default package index"), finder, answers)
+            return Place(name, finder, answers)
 
-        yield [place(url, "find_links") for url in links] + [place(url, "index_urls") for url in indexes]
+        found = [place(f"find-links {n}", url, "find_links") for n, url in enumerate(links, 1)]
+        for n, url in enumerate(indexes):
+            found.append(place(f"extra index {n}" if n else "the package index", url, "index_urls"))
+        yield found
 
 
 def _certificates(settings: dict[str, str]) -> ssl.SSLContext | bool:
@@ -94,8 +97,3 @@ def _certificates(settings: dict[str, str]) -> ssl.SSLContext | bool:
     except OSError as error:
         why = f"pip's cert {bundle} cannot be read ({error}): set it to a file of certificates"
         raise AssetUnavailable(why) from None
-
-
-def redacted(text: str) -> str:
-    """`text` without the user names and passwords that URLs may carry."""
-    return re.sub(r"//[^/\s]*@", "//***@", text)

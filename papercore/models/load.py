@@ -20,6 +20,7 @@ import torch
 
 from papercore.models.errors import ModelError
 from papercore.models.model import Model
+from papercore.models.store import versions
 
 DTYPES = ("float32", "bfloat16", "float16")
 _MANIFEST = "sha256.json"
@@ -65,7 +66,7 @@ def load_model(
         module.to(place).eval()
         nn = TransformersModel(module, tokenizer=tokenizer, task="text-generation", device=place)
     if random_weights is not None:
-        digests = {"config.json": digests["config.json"], "random_weights": random_weights}
+        digests = {"config.json": digests["config.json"], "random_weights": [random_weights, *versions()]}
     identity = hashlib.sha256(json.dumps([digests, dtype], sort_keys=True).encode()).hexdigest()
     return Model(nn, name, identity, dtype)
 
@@ -100,6 +101,8 @@ def dequantised(gguf: Path, folder: Path) -> tuple[Path, dict[str, str]]:
     """`folder` holding the GGUF file's model in float32 safetensors, made where it is missing or damaged."""
     from filelock import FileLock
 
+    if digests := _intact(folder):  # before anything is written: a read-only cache serves what it holds
+        return folder, digests
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         digests = _intact(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
-from papercore.runner import kernel, promote
+from papercore.runner import kernel, keys, promote
 from papercore.runner.jobs import Job, checkout, runs
 from papercore.study import ledger
 
@@ -24,6 +25,10 @@ _PATIENCE = 3600  # s
 
 
 Tell = Callable[[str, int, int], None]
+
+
+class InputsChanged(RuntimeError):
+    """What the key was computed from was edited during the run."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,14 @@ def run(job: Job, tell: Tell, stop: threading.Event, force: bool = False, cell_t
             lock.acquire(cancel_check=stop.is_set)
         if not lock.is_locked:
             return Outcome(job, "stopped")
-    with lock:
+    try:
         if finished(job) and not force:
             promote.promote(job, only_if_new=True)
             about = json.loads((job.folder / "run.json").read_text(encoding="utf-8"))
             return Outcome(job, "found", about["seconds"], about["peak_memory_bytes"])
         return _attempt(job, cell_timeout, stop, tell)
+    finally:
+        lock.release()
 
 
 def finished(job: Job) -> bool:
@@ -80,14 +87,20 @@ def _lock(key: str) -> FileLock:
 def _attempt(job: Job, cell_timeout: float | None, stop: threading.Event, tell: Tell) -> Outcome:
     kernel.reap(job.folder / "kernel.json")
     (job.folder / "DONE").unlink(missing_ok=True)  # first: a half-deleted result is none
-    shutil.rmtree(job.folder, ignore_errors=True)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    limit = cell_timeout if cell_timeout is not None else max(_PATIENCE, 10 * (job.budget or 0))
+    if job.folder.exists():
+        shutil.rmtree(job.folder)  # what stayed would pass for part of the new result
+    job.folder.mkdir(parents=True)
+    # Whole seconds, rounded up: 0 would wait for ever.
+    limit = math.ceil(cell_timeout if cell_timeout is not None else max(_PATIENCE, 10 * (job.budget or 0)))
     start, cells = time.monotonic(), _Cells(tell)
     try:
         peak = _execute(job, limit, stop, cells)
         if job.slug and ledger.read(job.folder)["key"] != job.key:
             raise ledger.LedgerError("the ledger in the run folder is not of this run")
+        keys.forget()
+        now = keys.inputs(job.notebook, job.slug, job.parameters)
+        if changed := [name for name in now if now[name] != job.inputs[name]]:
+            raise InputsChanged(f"inputs of this run ({', '.join(changed)}) were edited while it ran; run it again")
     except Exception as err:
         seconds = time.monotonic() - start
         if stop.is_set():
@@ -103,7 +116,7 @@ def _attempt(job: Job, cell_timeout: float | None, stop: threading.Event, tell: 
     return Outcome(job, "finished", seconds, peak)
 
 
-def _execute(job: Job, limit: float, stop: threading.Event, cells: _Cells) -> int:
+def _execute(job: Job, limit: int, stop: threading.Event, cells: _Cells) -> int:
     """Execute the notebook into the run folder; the kernel's peak memory in bytes."""
     import nbformat
     import papermill
@@ -126,7 +139,7 @@ def _execute(job: Job, limit: float, stop: threading.Event, cells: _Cells) -> in
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            execution_timeout=int(limit) or None,
+            execution_timeout=limit or None,
             km=manager,
             on_cell_execute=cells.start,
             on_cell_executed=cells.end,
@@ -151,12 +164,12 @@ class _Cells:
         self._tell("running", self._begun, self.count)
 
 
-def _sentence(err: Exception, limit: float) -> str:
+def _sentence(err: Exception, limit: int) -> str:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
 
     if isinstance(err, CellTimeoutError):
-        return f"no end after {limit:g} s (--cell-timeout allows more)"
+        return f"no end after {limit} s (--cell-timeout allows more)"
     if isinstance(err, DeadKernelError):
         return "the kernel died; something killed it, often for want of memory"
     name, said = (err.ename, err.evalue) if isinstance(err, PapermillExecutionError) else (type(err).__name__, str(err))

@@ -7,6 +7,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from papercore.assets import catalogue
 from papercore.study import rooms
 
 FRONT_DOOR = "papercore"
+_LARGE = 50_000_000  # bytes
 
 
 def inputs(notebook: Path, slug: str | None, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def inputs(notebook: Path, slug: str | None, parameters: Mapping[str, Any]) -> d
     return {
         "notebook": digest(cells),
         "parameters": dict(parameters),
+        "named": named(parameters, notebook.parent),
         "modules": {name: _file_digest(path) for name, path in sources.items()},
         "files": {name: _file_digest(path) for name, path in files.items()},
         "assets": {name: digest(entry.model_dump(mode="json")) for name, entry in sorted(assets.items())},
@@ -50,6 +53,26 @@ def inputs(notebook: Path, slug: str | None, parameters: Mapping[str, Any]) -> d
 def digest(data: Any) -> str:
     """Hex sha256 of plain data, independent of the order of mappings."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def forget() -> None:
+    """Read the imports anew for the next key: sources may have been edited since the last one."""
+    _graph.cache_clear()
+
+
+def named(value: Any, folder: Path) -> dict[str, Any]:
+    """Digest of each file or folder that a string in `value` names, as a kernel in `folder` would find it."""
+    if isinstance(value, Mapping | list | tuple):
+        inside = value.values() if isinstance(value, Mapping) else value
+        return {name: found for one in inside for name, found in named(one, folder).items()}
+    with suppress(OSError, RuntimeError, ValueError):  # a text too long for a path, or the home of nobody
+        path = folder / Path(value).expanduser() if isinstance(value, str) and value else None
+        if path and path.is_file():
+            return {value: _content(path)}
+        if path and path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return {value: digest([[file.relative_to(path).as_posix(), _content(file)] for file in files])}
+    return {}
 
 
 def imports(code: Iterable[str]) -> set[str]:
@@ -96,6 +119,12 @@ def _data_files(room: Path) -> dict[str, Path]:
     found = (p for p in room.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc"))
     named = {path.relative_to(room).as_posix(): path for path in found}
     return {name: named[name] for name in sorted(named) if not any(part.startswith(".") for part in name.split("/"))}
+
+
+def _content(path: Path) -> list[Any]:
+    """What tells a file from others: size and sha256, or size and time of change of one too large to read each time."""
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns if about.st_size > _LARGE else _file_digest(path)]
 
 
 def _file_digest(path: Path) -> str:

@@ -26,9 +26,13 @@ def promote(job: Job, *, only_if_new: bool = False) -> None:
             return
         new = Path(tempfile.mkdtemp(prefix=f".{job.profile}-", dir=target.parent))
         new.chmod(0o755)
-        for pattern in ("*.png", "*.csv", "ledger.json", "samples.parquet"):
-            for file in job.folder.glob(pattern):
-                shutil.copy(file, new)
+        try:
+            for pattern in ("*.png", "*.csv", "ledger.json", "samples.parquet"):
+                for file in job.folder.glob(pattern):
+                    shutil.copy(file, new)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         old = Path(tempfile.mkdtemp(prefix=f".{job.profile}-", dir=target.parent))
         if target.exists():
             target.rename(old / "old")

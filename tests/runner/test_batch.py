@@ -17,10 +17,10 @@ def test_failures_stand_beside_a_good_run(tree):
             tree.insert(code, name)
     quiet = tree.notebook("silent")
     quiet.write_text(quiet.read_text().replace("study.ledger()", "None"))
-    said = tree("run", "--all", "--profile", "smoke", "--jobs", "3", "--cell-timeout", "12", code=1)
+    said = tree("run", "--all", "--profile", "smoke", "--jobs", "3", "--cell-timeout", "29.5", code=1)
     assert re.search(r"other +finished in", said)
     assert re.search(r"13_broken.ipynb +5 +ValueError: arms differ *\n", said)
-    assert re.search(r"14_hangs.ipynb +5 +no end after 12 s", said)
+    assert re.search(r"14_hangs.ipynb +5 +no end after 30 s", said)
     assert re.search(r"15_dies.ipynb +5 +the kernel died", said)
     assert re.search(r"16_silent.ipynb +- +LedgerError: no ledger.json", said)
     assert "1 finished, 1 found, 4 failed" in said
@@ -35,6 +35,8 @@ def test_a_notebook_without_a_room_runs_in_all_and_is_found_again(tree):
     )
     assert re.search("start_here +finished in", tree("run", "start_here", "demo", "--profile", "smoke"))
     assert "start_here: finished run found" in tree("run", "start_here", "-p", "n_texts=60")
+    named = re.findall(r"^(\w+): smoke", tree("run", "--all", "--profile", "smoke", "--dry-run"), re.M)
+    assert named == ["demo", "other", "start_here"]  # last: it reads what the others leave
 
 
 @pytest.mark.parametrize(

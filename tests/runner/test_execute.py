@@ -17,6 +17,14 @@ def rows(folder) -> list[dict]:
     return ledger.read(folder)["claims"]
 
 
+def ended(process: psutil.Process) -> bool:
+    """Whether the process runs no more; as a zombie it only waits for a parent to take note."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_finished_run_has_everything_and_done(finished_tree):
     folder = finished_tree.run_folder()
     assert {path.name for path in folder.iterdir()} == RESULT | {finished_tree.notebook().name, "run.json", "DONE"}
@@ -87,6 +95,37 @@ except OSError as err:
     )
     assert said.strip() == "No space left on device"
     assert {path.name for path in tree.promoted.iterdir()} == RESULT | {"old.csv"}
+    assert [path.name for path in tree.promoted.parent.iterdir()] == ["cpu"]
+
+
+def test_sources_edited_during_a_run_leave_it_without_result(tree):
+    tree.insert("with open('../papercore/papers/demo/data.py', 'a') as file:\n    file.write('# edited\\n')")
+    before = tree.key()
+    assert "inputs of this run (modules) were edited while it ran" in tree("run", "demo", "--profile", "smoke", code=1)
+    assert tree.key() != before
+    assert not [path for path in tree.runs.glob("*/DONE") if path.parent.name.startswith(before)]
+
+
+def test_a_run_lets_go_of_its_lock_and_an_old_result_that_stays_is_said(tree):
+    said = tree.python(
+        """
+import threading
+from papercore.runner import execute, jobs
+job = jobs.plan("demo", "smoke")
+locks, lock = [], execute._lock
+execute._lock = lambda key: locks.append(lock(key)) or locks[-1]
+print(execute.run(job, print, threading.Event()).state)
+print("held" if locks[0].is_locked else "free")
+def busy(*arguments, **options):
+    raise OSError(16, "Device or resource busy")
+execute.shutil.rmtree = busy
+try:
+    execute.run(job, print, threading.Event(), force=True)
+except OSError as err:
+    print(err.strerror)
+"""
+    )
+    assert said.split("\n")[:3] == ["found", "free", "Device or resource busy"]
 
 
 def test_dry_run_starts_nothing(tree):
@@ -127,7 +166,7 @@ def test_a_run_that_is_cut_off_leaves_no_result_and_the_next_one_is_whole(finish
     assert runner.wait() == (130 if how == signal.SIGINT else -9)
     assert not (record.parent / "DONE").exists()
     tree("run", "demo", "--profile", "smoke")
-    assert not kernel.is_running()
+    assert ended(kernel)
     assert (record.parent / "DONE").exists()
     assert not record.exists()
     assert rows(record.parent) == rows(finished_tree.run_folder())

@@ -1,6 +1,7 @@
 """A run's key covers what its result follows from, and nothing else."""
 
 import json
+import os
 
 import nbformat
 import pytest
@@ -77,6 +78,34 @@ def test_a_catalogue_entry_counts_where_its_name_is_spelled(tree):
     catalogue = tree.root / "papercore" / "assets" / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace("licence: Apache-2.0", "licence: another"))
     assert [was == now for was, now in zip(before, (tree.key("other"), tree.key()), strict=True)] == [True, False]
+
+
+def test_files_and_folders_that_parameters_name_count_by_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    values = {"model": str(model), "more": ["config.json", "~/model"], "seed": 0, "text": "x" * 5000, "none": ""}
+    seen = [keys.named(values, model)]
+    assert set(seen[0]) == {str(model), "config.json", "~/model"}
+    assert keys.named(values, model) == seen[0]
+    (model / "config.json").write_text("[]")  # of the same size
+    seen.append(keys.named(values, model))
+    assert all(seen[0][name] != seen[1][name] for name in seen[0])
+    (model / "config.json").rename(model / "other.json")
+    assert keys.named(values, model)[str(model)] != seen[1][str(model)]
+    monkeypatch.setattr(keys, "_LARGE", 1)
+    large = keys.named("other.json", model)
+    os.utime(model / "other.json", ns=(1, 1))
+    assert keys.named("other.json", model) != large
+
+
+def test_what_a_parameter_names_is_in_the_key(tree):
+    parameters = tree.root / DEMO / "parameters.py"
+    parameters.write_text(parameters.read_text() + '    texts: str = Field("texts.csv", description="file")\n')
+    before = tree.key()
+    (tree.root / "notebooks" / "texts.csv").write_text("a")
+    assert tree.key() != before
 
 
 def test_imports_are_read_from_code_cells_that_parse():

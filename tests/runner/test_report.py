@@ -77,7 +77,6 @@ def test_recompute_rewrites_a_ledger_and_prints_verdicts_before_and_after(tree):
     assert "--recompute only" in tree("report", "demo", code=2)
 
 
-@pytest.mark.skipif(not README.is_file(), reason="no README yet")
 def test_the_table_in_readme_is_up_to_date():
     text = README.read_text(encoding="utf-8")
     assert report._BEGIN in text

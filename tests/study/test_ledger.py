@@ -88,6 +88,14 @@ def test_an_edited_reason_or_profile_is_found(study):
     assert [line for line in ledger.recompute(study.folder) if "profile paper is not that" in line]
 
 
+def test_samples_of_other_arms_than_claims_yaml_names_are_a_sentence(study):
+    path = study.folder / "samples.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["arm"] == "two", "arm"] = "too"
+    table.to_parquet(path, index=False)
+    assert ledger.recompute(study.folder) == ["C1: claims.yaml names the arm 'two', which its samples lack"]
+
+
 def test_rounding_below_1e_6_is_no_difference(study):
     path = study.folder / "ledger.json"
     edited = json.loads(path.read_text())
