@@ -152,10 +152,15 @@ def _draw(data: dict[str, Any], path: Path) -> None:
             text = f"{result['seconds']:.0f} of {result['budget_seconds']:.0f} s" + ", stale" * result["stale"]
             colour = colours["contradicted"] if result["overrun"] else "black"
         ax.text(left + 0.02 * widest, y, text, va="center", fontsize="small", color=colour)
-    ax.set(xlabel="claims", xlim=(0, 1.35 * widest), title=f"Verdicts ({data['judged']} claims judged)")
+    # Rows without bars have their place too, and the first stands on top.
+    ax.set(
+        xlabel="claims",
+        xlim=(0, 1.35 * widest),
+        ylim=(len(rows) - 0.5, -0.5),
+        title=f"Verdicts ({data['judged']} claims judged)",
+    )
     ax.set_yticks(range(len(rows)), [f"{p['number']}  {p['slug']}  {profile}" for p, profile, _ in rows])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     handles = [ax.barh([0], [0], color=colour, label=verdict) for verdict, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
