@@ -204,6 +204,32 @@ def test_observed_probes_are_tested_with_their_own_scaler(reading, fits):
     assert np.allclose(arm["value"], right.double().mean(0))
 
 
+def test_rise_and_change_are_differences_of_the_observed_curve():
+    rows = [(i, s, 1.0, "box", "observed", i / 10 + s, 0.0) for i in range(1, 8) for s in (0, 1, 2)]
+    table = pd.DataFrame(rows, columns=["layer", "seed", "k", "shape", "curve", "cosine", "predicted"])
+    rise, change = experiment.rise_arm(table), experiment.change_arm(table)
+    assert np.allclose(rise["value"], 0.4) and len(rise) == 9
+    assert sorted(change.loc[change["unit"] == 1, "value"].round(6)) == [1, 1, 2]
+    shifted = table.assign(cosine=table["cosine"] - 0.25)
+    assert np.allclose(experiment.change_arm(table, shifted)["value"], 0.25)
+
+
+def test_the_bag_of_words_stands_beside_every_probe_accuracy(reading, fits, texts, grid):
+    import matplotlib.pyplot as plt
+
+    from papercore.papers.gcs import plots
+
+    table = classify.accuracies(fits, reading, LAYERS, samples=5)
+    lexical = classify.lexical_arm(texts, reading)["value"].mean()
+    figure, drawn = plots.accuracy_by_layer(table, lexical, table)
+    assert (drawn["bag_of_words"] == lexical).all() and set(drawn["layer"]) == set(LAYERS)
+    assert "bag of words" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    plt.close(figure)
+    assert list(concepts.lexical_accuracies(grid, negatives="same_category").index) == list(
+        concepts.concepts(grid)["concept"]
+    )
+
+
 def test_growth_compares_equal_relative_depth():
     def curves(n_layers, slope):
         rows = [
@@ -285,7 +311,7 @@ def test_a_learned_claim_is_void_when_random_weights_match():
 
 def test_claims_about_what_was_learned_name_random_weights():
     claims = rooms.claims("gcs")
-    for learned in ("C3", "C3_size", "C5", "C6", "A9", "A11", "A12", "A16"):
+    for learned in ("C3", "C3_late", "C3_size", "C5", "C6", "A9", "A11", "A12", "A16"):
         assert claims[learned].control.arm == "random_weights"
     # What averaging or arithmetic can produce shows its random-weights result as a row of its own.
     assert {"R1", "R2", "R4"} <= {c.id for c in claims.claims}

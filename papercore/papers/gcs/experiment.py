@@ -175,6 +175,28 @@ def curve_arm(curves: pd.DataFrame, curve: str, shape: str = "box", k: float = 1
     return pd.DataFrame({"unit": rows["layer"], "x": rows["layer"], "seed": rows["seed"], "value": rows["cosine"]})
 
 
+def rise_arm(curves: pd.DataFrame) -> pd.DataFrame:
+    """The observed curve at the last three layers minus that at the first three, pair by pair: unit, seed, value."""
+    arm, tables = curve_arm(curves, "observed").sort_values("x"), []
+    for seed, one in arm.groupby("seed"):
+        value = one["value"].to_numpy()
+        tables.append(pd.DataFrame({"unit": range(3), "seed": seed, "value": value[-3:] - value[:3]}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def change_arm(curves: pd.DataFrame, other: pd.DataFrame | None = None) -> pd.DataFrame:
+    """How far the observed curve moves from each seed to the next, or at each seed from that of `other`.
+
+    Absolute differences: unit (layer), seed, value.
+    """
+    wide = curve_arm(curves, "observed").pivot(index="unit", columns="seed", values="value")
+    if other is None:
+        moved = wide - np.roll(wide.to_numpy(), 1, axis=1)
+    else:
+        moved = wide - curve_arm(other, "observed").pivot(index="unit", columns="seed", values="value")
+    return moved.abs().stack().rename("value").reset_index()
+
+
 def order_arms(curves: pd.DataFrame, shape: str = "box") -> dict[str, pd.DataFrame]:
     """The three curves that claim C2 orders, for samples within one sigma."""
     return {curve: curve_arm(curves, curve, shape) for curve in ("sampled", "observed_sampled", "observed")}
