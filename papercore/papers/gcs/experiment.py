@@ -176,11 +176,15 @@ def curve_arm(curves: pd.DataFrame, curve: str, shape: str = "box", k: float = 1
 
 
 def rise_arm(curves: pd.DataFrame) -> pd.DataFrame:
-    """The observed curve at the last three layers minus that at the first three, pair by pair: unit, seed, value."""
+    """The observed curve at the last three layers minus that at the first three, pair by pair: unit, seed, value.
+
+    Of fewer than six layers, half stand on each side.
+    """
     arm, tables = curve_arm(curves, "observed").sort_values("x"), []
     for seed, one in arm.groupby("seed"):
         value = one["value"].to_numpy()
-        tables.append(pd.DataFrame({"unit": range(3), "seed": seed, "value": value[-3:] - value[:3]}))
+        n = min(3, len(value) // 2)
+        tables.append(pd.DataFrame({"unit": range(n), "seed": seed, "value": value[-n:] - value[:n]}))
     return pd.concat(tables, ignore_index=True)
 
 
