@@ -154,7 +154,11 @@ def test_two_runs_of_one_key_do_not_collide(tree):
 def test_a_run_that_is_cut_off_leaves_no_result_and_the_next_one_is_whole(finished_tree, tree, how):
     tree.insert("import os, time\ntime.sleep(60 if os.environ.get('SLOW') else 0)")
     runner = subprocess.Popen(
-        tree.command("run", "demo", "other", "--profile", "smoke"), cwd=tree.root, env=tree.env | {"SLOW": "1"}
+        tree.command("run", "demo", "other", "--profile", "smoke"),
+        cwd=tree.root,
+        env=tree.env | {"SLOW": "1"},
+        # A shell that started the tests in the background has them ignore SIGINT, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     record = None
     while record is None:
