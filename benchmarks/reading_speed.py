@@ -7,15 +7,16 @@ this file. The runs are interleaved, so that a busy moment meets all four; float
 import argparse
 import platform
 import statistics
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from papercore.assets import fetch
 from papercore.models import Model, load_model
 from papercore.models.tokens import Batch, at_position, encode, in_batches
-from papercore.papers.gcs.data import movie_snippets
 
 LAYER = 15
 # The default of `Model.activations`: on CPUs larger batches overflow the caches and are slower.
@@ -24,6 +25,15 @@ BATCH_TOKENS = 1024
 
 class Stop(Exception):
     """Ends a plain forward pass early."""
+
+
+def snippets() -> list[str]:
+    """Film-review snippets (Hutto and Gilbert 2014) of 8 to 25 words, rated at least 1.5 from neutral, each once."""
+    with tarfile.open(fetch("hutto-icwsm-2014")) as archive:
+        raw = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt").read().decode()
+    rows = [line.split("\t") for line in raw.splitlines()]
+    chosen = [text for _, valence, text in rows if 8 <= len(text.split()) <= 25 and abs(float(valence)) >= 1.5]
+    return list(dict.fromkeys(chosen))
 
 
 @torch.no_grad()
@@ -85,7 +95,7 @@ def measure(n_texts: int, runs: int) -> str:
     model = load_model("smollm2-135m-instruct", device="cpu")
     folder = model.nn._module.name_or_path
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-    texts = movie_snippets()["text"].tolist()[:n_texts]
+    texts = snippets()[:n_texts]
     tokens = sum(map(len, encode(model, texts)))
     ways = {
         "nnsight, one prompt a trace": one_prompt_traces,

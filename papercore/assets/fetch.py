@@ -20,7 +20,7 @@ from papercore.assets.cache import cache_dir
 from papercore.assets.catalogue import Asset, Part, Source, catalogue, entry
 from papercore.assets.errors import AssetError, AssetUnavailable, redacted
 from papercore.assets.opened import record
-from papercore.assets.packages import Place, places
+from papercore.assets.packages import NOWHERE, Place, places
 from papercore.assets.progress import Report, progress
 
 _CHUNK = 1 << 20
@@ -37,15 +37,15 @@ def fetch(name: str) -> Path:
 
 def obtain(asset: Asset) -> Path:
     """`fetch` for an asset that stands in no catalogue."""
-    path = _home(asset)
+    path, parts = _home(asset), cache_dir("parts")
     try:
         if not _intact(path, asset):
-            parts = cache_dir("parts")
             parts.mkdir(parents=True, exist_ok=True)
             with FileLock(parts / f"{asset.name}.lock"):
                 if not _intact(path, asset):  # another process may have been faster
                     path.unlink(missing_ok=True)
                     _download(asset, path, parts)
+        _sweep(asset, parts)
     except OSError as error:
         cure = "make it writable, or set PAPERCORE_CACHE to a folder that is"
         if error.errno in _FULL:
@@ -95,7 +95,7 @@ def _intact(path: Path, asset: Asset) -> bool:
 
 def _download(asset: Asset, path: Path, parts: Path) -> None:
     """Put the asset at `path` from the first source that delivers it; raises AssetUnavailable if none does."""
-    problems, work = [], parts / f"{asset.name}.tmp"
+    problems, work = [], _work(parts, asset)
     try:
         with places() as where, progress(asset) as there:
             for source in asset.sources:
@@ -106,8 +106,6 @@ def _download(asset: Asset, path: Path, parts: Path) -> None:
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(whole, path)
-                for part in (part for source in asset.sources for part in source):
-                    _kept(parts, asset, part).unlink(missing_ok=True)
                 return
             raise AssetUnavailable(
                 f"{asset.name} could not be fetched: {'; '.join(problems)}; "
@@ -115,6 +113,21 @@ def _download(asset: Asset, path: Path, parts: Path) -> None:
             )
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep(asset: Asset, parts: Path) -> None:
+    """Delete the pieces of a finished download; a call that was killed at its very end left them to the next."""
+    pieces = [_kept(parts, asset, part) for source in asset.sources for part in source]
+    if any(piece.exists() for piece in (_work(parts, asset), *pieces)):
+        with suppress(OSError), FileLock(parts / f"{asset.name}.lock"):
+            shutil.rmtree(_work(parts, asset), ignore_errors=True)
+            for piece in pieces:
+                piece.unlink(missing_ok=True)
+
+
+def _work(parts: Path, asset: Asset) -> Path:
+    """Folder of an unfinished download."""
+    return parts / f"{asset.name}.tmp"
 
 
 def _kept(parts: Path, asset: Asset, part: Part) -> Path:
@@ -149,7 +162,7 @@ def _assemble(asset: Asset, source: Source, parts: Path, work: Path, where: list
 
 def _deliver(part: Part, sha256: str, limit: int, work: Path, where: list[Place], report: Report) -> Path:
     """The part, read from the first place whose archive holds its exact bytes: a file in `work`."""
-    problems = [] if where else ["pip is set to look nowhere: no-index, and no find-links"]
+    problems = [] if where else [NOWHERE]
     for place in where:
         try:
             for archive in place.download(part, _emptied(work), report):

@@ -36,9 +36,12 @@ def test_every_entry_is_complete():
         assert "==" in asset.revision
 
 
-def test_rooms_own_their_assets():
-    assert catalogue()["hutto-icwsm-2014"].room == "gcs"
-    assert catalogue()["gemma-3-270m"].room is None
+def test_rooms_own_their_assets(tmp_path, monkeypatch):
+    for file, name in {"assets/catalogue.yaml": "shared", "papers/one/assets.yaml": "own"}.items():
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(yaml.safe_dump({name: GOOD}))
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    assert {name: asset.room for name, asset in catalogue().items()} == {"shared": None, "own": "one"}
 
 
 def test_a_good_entry_is_read_and_frozen(read):
