@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,13 @@ from rich.text import Text
 from papercore.runner.execute import Outcome
 from papercore.runner.jobs import Job, checkout
 
-MARKS = {"finished": "[green]✔[/]", "found": "[green]✔[/]", "failed": "[red]✘[/]", "stopped": "[yellow]■[/]"}
+MARKS = {
+    "finished": "[green]✔[/]",
+    "found": "[green]✔[/]",
+    "untested": "[yellow]–[/]",
+    "failed": "[red]✘[/]",
+    "stopped": "[yellow]■[/]",
+}
 _WAITS = "waits for another run of this key"
 
 
@@ -71,6 +78,7 @@ class Display(AbstractContextManager):
             text = f"{job.name:{self._width}}  {state} in {seconds}"
             text += f" of {job.budget:.0f} s" if job.budget else ""
             text += f", {outcome.peak / 1e9:.1f} GB" if outcome.peak else ""
+        text += f": {escape(outcome.error)}" if state == "untested" else ""
         if state == "finished" and job.promotes_to:
             text += f" → {job.promotes_to.relative_to(checkout())}"
         self._line(f"{MARKS[state]} {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
-from papercore.runner import kernel, keys, promote
-from papercore.runner.jobs import Job, checkout, runs
-from papercore.study import ledger
+from papercore.assets import AssetUnavailable
+from papercore.runner import kernel, keys, needs, promote
+from papercore.runner.jobs import Job, checkout, runs, write
+from papercore.study import Study, ledger, parameters
 
 # A cell that takes longer than this, and than ten budgets, hangs.
 _PATIENCE = 3600  # s
@@ -33,7 +35,10 @@ class InputsChanged(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: finished (now), found (finished earlier), failed, or stopped (by the user)."""
+    """What became of a job: finished (now), found (finished earlier), failed, stopped (by the user), or untested.
+
+    Untested: an asset could not be had, and nothing is known of the paper; that is no fault of the notebook.
+    """
 
     job: Job
     state: str
@@ -60,23 +65,29 @@ def run(job: Job, tell: Tell, stop: threading.Event, force: bool = False, cell_t
             return Outcome(job, "stopped")
     try:
         if finished(job) and not force:
-            promote.promote(job, only_if_new=True)
+            promote.promote(job, again=False)
             about = json.loads((job.folder / "run.json").read_text(encoding="utf-8"))
             return Outcome(job, "found", about["seconds"], about["peak_memory_bytes"])
+        if why := needs.refusal(job):  # rather now than after an hour
+            return Outcome(job, "failed", error=why)
         return _attempt(job, cell_timeout, stop, tell)
     finally:
         lock.release()
 
 
 def finished(job: Job) -> bool:
-    """Whether the job's run folder holds a whole result. Only DONE says so."""
-    return (job.folder / "DONE").is_file()
+    """Whether the job's run folder holds a whole result. Only DONE says so, and only of the very bytes it names."""
+    try:
+        sealed = json.loads((job.folder / "DONE").read_text(encoding="utf-8"))
+        return sealed == {name: ledger.sha256(job.folder / name) for name in sealed}
+    except (OSError, ValueError):
+        return False
 
 
 def tidy() -> None:
     """End what killed runners left behind: kernels that nobody waits for, and their sockets."""
     for left in runs().glob("*/kernel.json"):
-        with contextlib.suppress(TimeoutError), _lock(left.parent.name).acquire(timeout=0):
+        with contextlib.suppress(TimeoutError, OSError), _lock(left.parent.name).acquire(timeout=0):
             kernel.reap(left)
 
 
@@ -105,15 +116,29 @@ def _attempt(job: Job, cell_timeout: float | None, stop: threading.Event, tell: 
         seconds = time.monotonic() - start
         if stop.is_set():
             return Outcome(job, "stopped", seconds)
-        return Outcome(job, "failed", seconds, cell=cells.now, error=_sentence(err, limit))
+        state, error = "failed", sentence(err, limit)
+        if getattr(err, "ename", "") == AssetUnavailable.__name__:
+            state, error = "untested", f"asset unavailable: {err.evalue}"
+            _untested(job, error)
+        return Outcome(job, state, seconds, cell=cells.now, error=error)
     seconds = time.monotonic() - start
     about = {"command": ["papercore", *sys.argv[1:]], "notebook": job.notebook.name, "profile": job.profile}
     about |= {"seconds": round(seconds, 1), "budget_seconds": job.budget, "peak_memory_bytes": peak}
     about |= {"key": job.key, "inputs": job.inputs}
     (job.folder / "run.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    (job.folder / "DONE").touch()
+    sealed = {path.name: ledger.sha256(path) for path in sorted(job.folder.iterdir()) if path.is_file()}
+    write(job.folder / "DONE", json.dumps(sealed, indent=1) + "\n")
     promote.promote(job)
     return Outcome(job, "finished", seconds, peak)
+
+
+def _untested(job: Job, reason: str) -> None:
+    """Leave a ledger that says so of every claim; without DONE, the next run tries again."""
+    if job.slug:
+        study = Study(job.slug, parameters.check(job.slug, job.parameters), job.folder, key=job.key)
+        for claim in study.claims.claims:
+            study.untested(claim.id, reason)
+        study.write()
 
 
 def _execute(job: Job, limit: int, stop: threading.Event, cells: _Cells) -> int:
@@ -164,10 +189,13 @@ class _Cells:
         self._tell("running", self._begun, self.count)
 
 
-def _sentence(err: Exception, limit: int) -> str:
+def sentence(err: Exception, limit: int = 0) -> str:
+    """What a failed run's error says to a user."""
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
 
+    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full: free some space for .papercore and figures, then run again"
     if isinstance(err, CellTimeoutError):
         return f"no end after {limit} s (--cell-timeout allows more)"
     if isinstance(err, DeadKernelError):

@@ -65,11 +65,12 @@ def started(cwd: Path, env: dict[str, str], record: Path, stop: threading.Event)
     )
     watch = None
     try:
+        _note(record, folder=folder)
         manager.start_kernel(
             cwd=str(cwd), env={**os.environ, **env}, extra_arguments=["--HistoryManager.hist_file=:memory:"]
         )
         pid = manager.provisioner.pid
-        record.write_text(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time(), "folder": folder}))
+        _note(record, folder=folder, pid=pid, started=psutil.Process(pid).create_time())
         watch = Watch(pid, stop)
         watch.start()
         yield manager, watch
@@ -91,12 +92,19 @@ def reap(record: Path) -> None:
         left = json.loads(record.read_text())
     except (OSError, ValueError):
         return
-    with contextlib.suppress(psutil.NoSuchProcess):
+    # Without a number the runner was killed while the kernel started: that one ends by itself, and was given no code.
+    with contextlib.suppress(psutil.NoSuchProcess, KeyError):
         process = psutil.Process(left["pid"])
         if abs(process.create_time() - left["started"]) < 2:  # and not another process with its number
             _kill(_family(process))
     shutil.rmtree(left["folder"], ignore_errors=True)
     record.unlink(missing_ok=True)
+
+
+def _note(record: Path, **facts) -> None:
+    part = record.with_name(f"{record.name}.part")
+    part.write_text(json.dumps(facts), encoding="utf-8")
+    part.replace(record)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

@@ -33,7 +33,9 @@ def make(slug: str) -> list[Path]:
     after = 1 + max([p["number"] for p in known.values()] + [int(path.name[:2]) for path in notebooks().values()])
     paper = known.get(slug, {"number": after, "title": f"Demo: {slug.replace('_', ' ')}", "arxiv": "0000.00000"})
     files = {name: checkout() / path.format(slug=slug, number=paper["number"]) for name, path in _FILES.items()}
-    for path in [files["claims.yaml"].parent, *files.values(), *filter(None, [notebooks().get(slug)])]:
+    # What was compiled from a deleted room is no room.
+    inside = (path for path in files["claims.yaml"].parent.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    for path in [*inside, *files.values(), *filter(None, [notebooks().get(slug)])]:
         if path.exists():
             raise UsageError(f"{slug!r} is there already: {path.relative_to(checkout())}")
     for name, path in files.items():

@@ -1,6 +1,10 @@
 """From run folder to figures/<slug>/<profile>/: the whole result in one step, or none of it. Floor: runner."""
 
+import ctypes
+import filecmp
+import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,11 +13,13 @@ from filelock import FileLock
 from papercore.runner.jobs import Job, runs
 from papercore.study import ledger
 
+_RESULT = ("*.png", "*.csv", "ledger.json", "samples.parquet")
 
-def promote(job: Job, *, only_if_new: bool = False) -> None:
+
+def promote(job: Job, *, again: bool = True) -> None:
     """Put NAME.png, NAME.csv, ledger.json and samples.parquet of a finished run where results are committed.
 
-    Does nothing for a smoke run or altered parameters; with `only_if_new`, nothing where this key's result already is.
+    Does nothing for a smoke run or altered parameters; without `again`, nothing where this key's result stands whole.
     """
     target = job.promotes_to
     if target is None:
@@ -22,26 +28,51 @@ def promote(job: Job, *, only_if_new: bool = False) -> None:
     with FileLock(runs() / f"promote-{job.slug}-{job.profile}.lock"):
         for left in target.parent.glob(f".{job.profile}-*"):  # of a run that was killed here
             shutil.rmtree(left)
-        if only_if_new and _key(target) == job.key:
+        files = [file for pattern in _RESULT for file in sorted(job.folder.glob(pattern))]
+        if not again and _stands(target, job, files):
             return
         new = Path(tempfile.mkdtemp(prefix=f".{job.profile}-", dir=target.parent))
         new.chmod(0o755)
         try:
-            for pattern in ("*.png", "*.csv", "ledger.json", "samples.parquet"):
-                for file in job.folder.glob(pattern):
-                    shutil.copy(file, new)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        old = Path(tempfile.mkdtemp(prefix=f".{job.profile}-", dir=target.parent))
-        if target.exists():
-            target.rename(old / "old")
-        new.rename(target)
-        shutil.rmtree(old)
+            for file in files:
+                shutil.copy(file, new)
+            if not (target.exists() and _exchange(new, target)):
+                _replace(target, new)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)  # half a copy, or what was the old result
 
 
-def _key(folder: Path) -> str | None:
+def _stands(target: Path, job: Job, files: list[Path]) -> bool:
+    """Whether `target` holds this key's result, unedited; it may have come from another machine."""
+    names = [file.name for file in files]
+    _, others, missing = filecmp.cmpfiles(job.folder, target, names, shallow=False)
+    if missing or not others:
+        return not missing
     try:
-        return ledger.read(folder)["key"]
+        return ledger.read(target)["key"] == job.key and not ledger.recompute(target)
     except ledger.LedgerError:
-        return None
+        return False
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, so that neither is ever missing; False where the system or its disk cannot."""
+    paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    if sys.platform == "linux" and (call := getattr(ctypes.CDLL(None), "renameat2", None)):
+        return call(-1, paths[0], -1, paths[1], 2) == 0  # RENAME_EXCHANGE; -1: absolute paths need no folder
+    if sys.platform == "darwin":
+        return ctypes.CDLL(None).renamex_np(*paths, 2) == 0  # RENAME_SWAP
+    return False
+
+
+def _replace(target: Path, new: Path) -> None:
+    """`new` becomes `target`, in two steps; where the second fails, the first is taken back."""
+    old = target.with_name(f".{target.name}-old")
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

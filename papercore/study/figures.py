@@ -50,6 +50,9 @@ def save(figure, folder: Path, name: str, data: pd.DataFrame) -> None:
         raise ValueError(f"figure name {name!r} must be lower-case letters, digits and _")
     if not isinstance(data, pd.DataFrame) or data.empty:
         raise ValueError(f"figure {name!r} needs data=, a table of the numbers that it draws")
+    drawn, table = (folder / f"{name}.{kind}.part" for kind in ("png", "csv"))
     # No software tag: the same drawing gives the same bytes.
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    data.to_csv(table, index=False, float_format="%.6g")
+    for part in (drawn, table):
+        part.replace(part.with_suffix(""))

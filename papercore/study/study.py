@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from papercore.study import figures, ledger, parameters, provenance, render, rooms, samples
 
@@ -20,8 +22,17 @@ class Study:
     folder's, outside one): NAME.png, NAME.csv, samples.parquet, ledger.json.
     """
 
-    def __init__(self, slug: str, values: parameters.BaseParameters, folder: Path):
-        self.slug, self.parameters, self.folder = slug, values, folder
+    def __init__(
+        self,
+        slug: str,
+        values: parameters.BaseParameters,
+        folder: Path,
+        *,
+        key: str = "",
+        alone: AbstractContextManager | None = None,
+    ):
+        self.slug, self.parameters, self.folder, self.key = slug, values, folder, key
+        self._alone = alone or nullcontext()
         self.claims = rooms.claims(slug)
         self._samples: dict[str, pd.DataFrame] = {}
         self._rows: dict[str, dict] = {}
@@ -37,10 +48,13 @@ class Study:
 
         values = from_globals(slug, parameters)
         base = rooms.checkout() or Path.cwd()
-        folder = Path(os.environ.get("PAPERCORE_RUN_DIR") or base / ".papercore" / "scratch" / slug)
+        own, shared = os.environ.get("PAPERCORE_RUN_DIR"), base / ".papercore" / "scratch" / slug
+        folder = Path(own or shared)
         folder.mkdir(parents=True, exist_ok=True)
         figures.use_style()
-        return cls(slug, values, folder)
+        # Kernels that a reader started share a folder: whole results follow one another there, but never mix.
+        alone = None if own else FileLock(shared.with_name(f"{slug}.lock"))
+        return cls(slug, values, folder, key=os.environ.get("PAPERCORE_KEY", ""), alone=alone)
 
     def claim(self, claim_id: str, *, control: Any = None, recorded: bool = False, **arms: Any) -> None:
         """Hand over the samples of a claim's arms (see samples.arm) and of its control; the verdict is not yours.
@@ -62,7 +76,8 @@ class Study:
         import matplotlib.pyplot as plt
         from IPython.display import display
 
-        figures.save(figure, self.folder, name, data)
+        with self._alone:
+            figures.save(figure, self.folder, name, data)
         display(figure)
         plt.close(figure)
 
@@ -74,7 +89,7 @@ class Study:
         return {
             "slug": self.slug,
             "profile": profile,
-            "key": os.environ.get("PAPERCORE_KEY", ""),
+            "key": self.key,
             "parameters": self.parameters.model_dump(),
             "seeds": [self.parameters.seed, *sorted(seeds - {self.parameters.seed})],
             "provenance": provenance.collect(self.slug, time.monotonic() - self._started),
@@ -85,9 +100,14 @@ class Study:
         """Write ledger.json and samples.parquet, and show the reader's table."""
         from IPython.display import HTML
 
+        return HTML(render.table(self.write(), self.claims))
+
+    def write(self) -> dict:
+        """Write ledger.json and samples.parquet; the ledger, `samples_sha256` excepted."""
         result = self.result()
-        ledger.write(self.folder, result, list(self._samples.values()))
-        return HTML(render.table(result, self.claims))
+        with self._alone:
+            ledger.write(self.folder, result, list(self._samples.values()))
+        return result
 
     def check(self) -> None:
         """Print what must not change from run to run: claim, n, statistic, outcome, control outcome."""

@@ -1,7 +1,9 @@
 """A new room: complete, clean, and green from the first minute."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,29 @@ def test_what_is_there_is_not_overwritten(tree):
     (tree.root / "tests/papers/test_third.py").touch()
     assert "'third' is there already: tests/papers/test_third.py" in tree("new", "third", code=2)
     assert not (tree.root / "papercore/papers/third").exists()
+    (tree.root / "papercore/papers/fourth").mkdir()
+    (tree.root / "papercore/papers/fourth/notes.txt").touch()
+    assert "'fourth' is there already: papercore/papers/fourth/notes.txt" in tree("new", "fourth", code=2)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file of a checkout by name, compiled ones left out."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_it_made_is_all_there_is_to_delete(tree):
+    before, listed = contents(tree.root), tree("list")
+    made = [line.strip() for line in tree("new", "third").splitlines() if line.startswith("  ")]
+    assert {*contents(tree.root)} - {*before} == {*made}
+    assert "third" in tree("list")
+    tree("run", "third", "--profile", "smoke")
+    run = tree.run_folder("third")
+    for name in made:
+        (tree.root / name).unlink()
+    assert "third" not in tree("list")
+    shutil.rmtree(run)
+    run.with_name(f"{run.name}.lock").unlink(missing_ok=True)
+    assert contents(tree.root) == before
+    assert tree("list") == listed
+    tree("new", "third")  # folders that stayed, and what was compiled in them, are not in the way

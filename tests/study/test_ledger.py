@@ -1,7 +1,10 @@
 """The ledger recomputes itself, and whoever edits it is found out."""
 
 import json
+import shutil
 
+import faults
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -167,3 +170,44 @@ def test_wrong_samples_get_one_sentence(study, claim, arms, says):
     with pytest.raises((ClaimsError, SampleError), match=says) as err:
         study.claim(claim, **arms)
     assert "\n" not in str(err.value)
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_a_ledger_cut_off_at_any_step_is_the_old_one_the_new_one_or_found_out(study, tmp_path, fault):
+    old = tmp_path / "old"
+    shutil.copytree(study.folder, old)
+    study.claim("C4", one=arm(0.9), two=arm(0.7), control=arm(0.5))
+    whole = 0
+    for told in faults.steps(study.write, study.folder, fault):
+        assert told["error"] is None or told["error"][0] == "OSError", told
+        if ledger.recompute(study.folder) == []:
+            pair = [(study.folder / name).read_bytes() for name in ("ledger.json", "samples.parquet")]
+            same = pair == [(old / name).read_bytes() for name in ("ledger.json", "samples.parquet")]
+            assert rows(study.folder)["C4"]["verdict"] == ("contradicted" if same else "supported"), told
+            whole += 1
+        shutil.rmtree(study.folder)
+        shutil.copytree(old, study.folder)
+    assert whole
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_a_figure_cut_off_at_any_step_is_the_old_one_or_the_new_one(study, fault):
+    plt.switch_backend("agg")
+    names = ("line.png", "line.csv")
+
+    def draw(values) -> None:
+        figure, ax = plt.subplots(figsize=(1, 1))
+        ax.plot(values)
+        study.figure("line", figure, pd.DataFrame({"y": values}))
+
+    draw([1, 2])
+    old = [(study.folder / name).read_bytes() for name in names]
+    draw([2, 1])
+    new = [(study.folder / name).read_bytes() for name in names]
+    for name, data in zip(names, old, strict=True):
+        (study.folder / name).write_bytes(data)
+    for told in faults.steps(lambda: draw([2, 1]), study.folder, fault):
+        for name, one, other in zip(names, old, new, strict=True):
+            assert (study.folder / name).read_bytes() in (one, other), told
+            (study.folder / name).write_bytes(one)
+    assert told["step"] > 3
