@@ -49,7 +49,7 @@ def run(
     cell_timeout: Annotated[float | None, typer.Option(min=0, help="Seconds a cell may take, 0 for any.")] = None,
 ) -> None:
     """Run notebooks: `papercore run gcs`, `papercore run --all --profile smoke`."""
-    from papercore.runner import batch, display, execute
+    from papercore.runner import batch, display, execute, needs
     from papercore.runner import jobs as planning
 
     if bool(papers) == every:
@@ -63,12 +63,35 @@ def run(
             typer.echo(f"{job.name}: {job.profile}, key {job.key[:8]}, {state}")
             for name, value in job.parameters.items():
                 typer.echo(f"  {name} = {value!r}")
+            reasons = needs.lacking(job)
+            for line in [*needs.summary(job), f"not here: {'; '.join(reasons)}" if reasons else "here: can run"]:
+                typer.echo(f"  {line}")
         return
     shown = display.Display(console, max(map(len, names), default=0))
     outcomes = batch.run(todo, shown, workers=jobs, force=force, cell_timeout=cell_timeout)
     display.summary(console, outcomes)
     states = {outcome.state for outcome in outcomes}
-    raise typer.Exit(1 if "failed" in states else 130 if "stopped" in states else 0)
+    nothing = states == {"untested"}  # one asset that cannot be had keeps no other paper from its result
+    raise typer.Exit(1 if "failed" in states or nothing else 130 if "stopped" in states else 0)
+
+
+@app.command()
+def doctor(papers: Papers = None) -> None:
+    """Say what this machine has and reaches, and which papers it can run at which size, or why not."""
+    from papercore.runner import doctor as diagnosis
+
+    for title, lines in diagnosis.facts():
+        typer.echo(title)
+        width = max((len(name) for name, _ in lines), default=0)
+        typer.echo("\n".join(f"  {name:{width}}  {said}" for name, said in lines) + "\n")
+    findings = list(diagnosis.findings(dict.fromkeys(papers or [])))
+    head = ("paper", "profile", "minutes", "memory", "GPU", "to download", "disk", "here")
+    _table(head, [finding.row for finding in findings])
+    lame = [finding for finding in findings if finding.reasons]
+    for finding in lame:
+        typer.echo(f"\n{finding.slug} cannot run here at profile {finding.profile}:")
+        typer.echo("\n".join(f"  {reason}" for reason in finding.reasons))
+    raise typer.Exit(1 if any(finding.profile == "cpu" for finding in lame) else 0)
 
 
 @app.command("list")

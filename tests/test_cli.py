@@ -38,7 +38,7 @@ def test_the_front_door_opens_what_it_names_and_nothing_else():
 
 def test_help_names_every_command():
     said = python("-m", "papercore.cli", "--help").stdout
-    for name in ("run", "list", "report", "bake", "lab", "new", "models", "cache", "train"):
+    for name in ("run", "list", "doctor", "report", "bake", "lab", "new", "models", "cache", "train"):
         assert re.search(rf"^\W*{name} ", said, re.M), name
 
 

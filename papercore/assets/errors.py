@@ -14,3 +14,8 @@ class AssetUnavailable(AssetError):
 def redacted(text: str) -> str:
     """`text` without its URLs: a token may sit in any part of one."""
     return re.sub(r"\b[A-Za-z][\w+.-]*://\S*[^\s'\"),;:.]", "<URL>", text)
+
+
+def said(error: Exception) -> str:
+    """What an error says, in one line and without URLs; its kind where it says nothing."""
+    return redacted(" ".join(str(error).split())) or type(error).__name__

@@ -1,11 +1,15 @@
-"""snapshot(model): a model's folder, local or from the hub (safetensors, tokenizer, config). Floor: assets."""
+"""snapshot(model): a model's folder, local or from the hub (safetensors, tokenizer, config). Floor: assets.
+
+access(model) says beforehand how it could be had.
+"""
 
 import hashlib
 import os
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from papercore.assets.cache import cache_dir
-from papercore.assets.errors import AssetError, AssetUnavailable, redacted
+from papercore.assets.errors import AssetError, AssetUnavailable, said
 from papercore.assets.opened import record
 from papercore.assets.progress import in_notebook
 
@@ -18,6 +22,18 @@ _WHY = {  # the first that fits
     "LocalEntryNotFoundError": "is not cached and the hub cannot be reached: go online once, or give a local folder",
     "OfflineModeIsEnabled": "is not cached and HF_HUB_OFFLINE is set: unset it, or give a local folder",
 }
+_NO_WEIGHTS = "has no safetensors weights, and no other kind is read: choose another repository"
+_PATIENCE = 5  # s, for a question; a download waits longer
+
+
+class Access(NamedTuple):
+    """How a hub model can be had; `why` not, in one sentence, where it cannot."""
+
+    state: Literal["cached", "reachable", "gated", "missing", "unreachable"]
+    why: str = ""
+    left: int | None = None  # bytes to download; None: the hub does not say
+    weights: dict[str, int] | None = None  # numbers by format (F32, BF16, ...), as the hub counts them
+    licence: str = ""
 
 
 def snapshot(model: str | Path) -> Path:
@@ -37,31 +53,101 @@ def snapshot(model: str | Path) -> Path:
     logging.set_verbosity_error()  # hints that would land in a notebook's outputs
     if in_notebook():
         disable_progress_bars()
-    # A hub cache that the user named is shared with other tools: models already there are not fetched twice.
-    shared = os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME")
     try:
-        found = snapshot_download(
-            str(model),
-            allow_patterns=_FILES,
-            ignore_patterns=_COPIES,
-            cache_dir=None if shared else cache_dir("hub"),
-            endpoint=os.environ.get("HF_ENDPOINT"),
-        )
+        found = Path(snapshot_download(str(model), **_what(), **_where()))
     except errors.HFValidationError:
-        raise AssetError(f"{model!r} is no hub name: it is owner/name, or a local folder") from None
+        raise AssetError(_no_name(model)) from None
     except OSError as error:
-        reason = (
-            f"could not be fetched from the hub ({redacted(' '.join(str(error).split()))}): mend that, then call again"
-        )
-        fitting = (why for name, why in _WHY.items() if isinstance(error, getattr(errors, name)))
-        raise AssetUnavailable(f"{model} {next(fitting, reason)}") from None
-    found = Path(found)
+        raise AssetUnavailable(f"{model} {_why(error)}") from None
     if not any(found.glob("*.safetensors")):
-        raise AssetUnavailable(
-            f"{model} has no safetensors weights, and no other kind is read: choose another repository"
-        )
+        raise AssetUnavailable(f"{model} {_NO_WEIGHTS}")
     record(str(model), found.name, _digest(found))
     return found
+
+
+def cached(model: str) -> Path | None:
+    """Folder of a hub model that is here as a whole, else None; asks nobody."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        found = Path(snapshot_download(model, local_files_only=True, **_what(), **_where()))
+    except (OSError, errors.HFValidationError):
+        return None
+    return found if any(found.glob("*.safetensors")) else None
+
+
+def access(model: str) -> Access:
+    """How the hub model `model` can be had, without downloading it; waits a few seconds at most, and never raises."""
+    from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import filter_repo_objects
+
+    if cached(model):
+        return Access("cached", left=0)
+    where = _where()
+    try:
+        info = HfApi(endpoint=where["endpoint"]).model_info(model, files_metadata=True, timeout=_PATIENCE)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        wanted = list(filter_repo_objects(sizes, **_what()))
+        if info.gated:  # its facts are public; whether its files are, only a file tells
+            url = hf_hub_url(model, "config.json", revision=info.sha, endpoint=where["endpoint"])
+            get_hf_file_metadata(url, timeout=_PATIENCE, endpoint=where["endpoint"])
+    except errors.HFValidationError:
+        return Access("missing", _no_name(model))
+    except Exception as error:  # networks and proxies each fail in their own way
+        known = {"gated": errors.GatedRepoError, "missing": errors.RepositoryNotFoundError}
+        state = next((state for state, kind in known.items() if isinstance(error, kind)), "unreachable")
+        return Access(state, f"{model} {_why(error)}")
+    if not any(name.endswith(".safetensors") for name in wanted):
+        return Access("missing", f"{model} {_NO_WEIGHTS}")
+    here = {"cache_dir": where["cache_dir"], "revision": info.sha}
+    missing = [name for name in wanted if not isinstance(try_to_load_from_cache(model, name, **here), str)]
+    weights = dict(info.safetensors.parameters) if info.safetensors else None
+    licence = (info.card_data and info.card_data.license) or ""
+    # Without sizes in its answer, nothing is known of them.
+    left = sum(sizes[name] for name in missing) if any(sizes.values()) else None
+    return Access("reachable", left=left, weights=weights, licence=str(licence))
+
+
+def silence() -> str:
+    """Why the hub does not answer, or nothing where it does."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        status = get_session().head(_where()["endpoint"] or constants.ENDPOINT, timeout=_PATIENCE).status_code
+    except Exception as error:
+        return said(error)
+    return "" if status < 400 or status == 404 else f"it answers {status}"
+
+
+def logged_in() -> bool:
+    """Whether a token for the hub is set."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def _what() -> dict[str, list[str]]:
+    return {"allow_patterns": _FILES, "ignore_patterns": _COPIES}
+
+
+def _where() -> dict[str, Any]:
+    # A hub cache that the user named is shared with other tools: models already there are not fetched twice.
+    shared = os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME")
+    return {"cache_dir": None if shared else cache_dir("hub"), "endpoint": os.environ.get("HF_ENDPOINT")}
+
+
+def _no_name(model: str | Path) -> str:
+    return f"{model!r} is no hub name: it is owner/name, or a local folder"
+
+
+def _why(error: Exception) -> str:
+    """The cause and its cure, to stand behind the model's name."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HTTPError) and not isinstance(error, errors.HfHubHTTPError):
+        return _WHY["LocalEntryNotFoundError"]  # nobody answered
+    fitting = (why for name, why in _WHY.items() if isinstance(error, getattr(errors, name)))
+    return next(fitting, f"could not be fetched from the hub ({said(error)}): mend that, then call again")
 
 
 def _digest(snapshot: Path) -> str:

@@ -7,14 +7,17 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from papercore.assets.catalogue import Part
-from papercore.assets.errors import AssetUnavailable
+from papercore.assets.catalogue import Part, Source
+from papercore.assets.errors import AssetUnavailable, said
 from papercore.assets.progress import Report
+
+NOWHERE = "pip is set to look nowhere: no-index, and no find-links"
 
 
 class Place(NamedTuple):
@@ -27,20 +30,63 @@ class Place(NamedTuple):
     def download(self, part: Part, folder: Path, report: Report) -> Iterator[Path]:
         """Each copy of the pinned archive that this place has, in `folder`, or where it lies if that is a local disk.
 
-        Raises LookupError where there is none, and whatever the network and a checksum of the index's own raise.
+        Raises as `links` does, and whatever a checksum of the index's own raises.
         """
 
         def reporter(link, completed: int, total: int | None) -> None:
             report(completed / total if total else 0.0)
 
+        for link in self.links(part):
+            yield self.finder.download(link, folder, download_reporter=reporter)
+
+    def links(self, part: Part) -> list["Link"]:  # noqa: F821
+        """Where this place has the pinned archive; raises LookupError if nowhere, and whatever the network raises."""
         self.answers.clear()
         found = self.finder.find_matches(part.package)
         links = [package.link for package in found if package.link.is_wheel == (part.archive == "wheel")]
         if not links:
             refused = [status for status in self.answers if status >= 400 and status != 404]
             raise LookupError(f"it answers {refused[0]}" if refused else f"no such {part.archive} there")
-        for link in links:
-            yield self.finder.download(link, folder, download_reporter=reporter)
+        return links
+
+    def silence(self, package: str) -> str:
+        """Why this place gives no answer about a package, or nothing where it does: having it not is an answer."""
+        folder = _folder(self.finder.sources[0]["url"])
+        if folder is not None:
+            return "" if folder.exists() else "there is no such folder"
+        self.answers.clear()
+        try:
+            self.finder.find_matches(package)
+        except Exception as error:  # networks and proxies each fail in their own way
+            return said(error)
+        if not self.answers:
+            return "its host is not trusted: it has no https, and is not among pip's trusted-host"
+        return "" if self.answers[-1] in (200, 404) else f"it answers {self.answers[-1]}"
+
+
+def silences(package: str) -> list[tuple[str, str]]:
+    """Each place of pip's by its role, and why it does not answer about `package`, or nothing where it does."""
+    try:
+        with places(timeout=5) as found:
+            return [(place.name, place.silence(package)) for place in found]
+    except AssetUnavailable as error:
+        return [("pip's settings", str(error))]
+
+
+def refusals(sources: Iterable[Source]) -> str:
+    """Why no place of pip's offers any of the sources, by the first archive of each, or nothing where one does."""
+    problems = []
+    try:
+        with places(timeout=5) as found:
+            for place, source in product(found, sources):
+                try:
+                    place.links(source[0])
+                    return ""
+                except Exception as error:
+                    problems.append(f"{place.name}: {said(error)}")
+    except AssetUnavailable as error:
+        problems.append(str(error))
+    return ", ".join(problems) or NOWHERE
 
 
 def pip_settings() -> dict[str, str]:
@@ -54,8 +100,11 @@ def pip_settings() -> dict[str, str]:
 
 
 @contextmanager
-def places() -> Iterator[list[Place]]:
-    """Every place pip would look in: links first, then the index, then the extra ones; apart, so that one may fail."""
+def places(timeout: float | None = None) -> Iterator[list[Place]]:
+    """Every place pip would look in: links first, then the index, then the extra ones; apart, so that one may fail.
+
+    `timeout` in seconds; pip's own where it is None.
+    """
     from unearth import PackageFinder
     from unearth.auth import MultiDomainBasicAuth
     from unearth.fetchers import PyPIClient
@@ -72,7 +121,7 @@ def places() -> Iterator[list[Place]]:
         trusted_hosts=settings.get("trusted-host", "").split(),
         verify=_certificates(settings),
         proxy=settings.get("proxy"),
-        timeout=float(settings.get("timeout") or settings.get("default-timeout") or 15),
+        timeout=timeout or float(settings.get("timeout") or settings.get("default-timeout") or 15),
         follow_redirects=True,
         event_hooks={"response": [lambda response: answers.append(response.status_code)]},
     ) as client:
@@ -86,6 +135,16 @@ def places() -> Iterator[list[Place]]:
         for n, url in enumerate(indexes):
             found.append(place(f"extra index {n}" if n else "the package index", url, "index_urls"))
         yield found
+
+
+def _folder(url: str) -> Path | None:
+    """The local path that a place of pip's names, or None where it is on the network."""
+    from unearth import Link
+
+    if "://" not in url:
+        return Path(url)
+    link = Link(url)
+    return link.file_path if link.is_file else None
 
 
 def _certificates(settings: dict[str, str]) -> ssl.SSLContext | bool:

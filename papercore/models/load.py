@@ -12,12 +12,14 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import torch
 
+from papercore.models import memory
 from papercore.models.errors import ModelError
 from papercore.models.model import Model
 from papercore.models.store import versions
@@ -32,7 +34,8 @@ def load_model(
     """The model called `name`: a catalogued language model, a hub id or a local folder.
 
     device: "auto" is CUDA where there is one. dtype: float32, bfloat16 or float16. random_weights: a seed; same
-    configuration and tokenizer, every weight freshly initialised. Raises ModelError, and AssetError for missing files.
+    configuration and tokenizer, every weight freshly initialised. Raises ModelError, for weights that cannot fit into
+    memory before any is read, and AssetError for missing files.
     """
     name = os.fspath(name)
     place = _device(device)
@@ -40,7 +43,8 @@ def load_model(
         raise ModelError(f"unknown dtype {dtype!r}; choose {', '.join(DTYPES)}")
     if isinstance(random_weights, bool) or not isinstance(random_weights, int | None):
         raise ModelError(f"random_weights takes a seed, an integer, not {random_weights!r}")
-    folder, digests = _folder(name)
+    check = partial(memory.check, name, dtype=dtype, place=place, fresh=random_weights is not None)
+    folder, digests = _folder(name, check)
     with quiet():
         from nnsight import TransformersModel
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -82,39 +86,62 @@ def _device(name: str) -> torch.device:
     raise ModelError(f"this machine has no device {name!r}; choose auto, cpu, cuda, cuda:N or mps")
 
 
-def _folder(name: str) -> tuple[Path, dict[str, str]]:
-    """The folder to load from, and the sha256 of its configuration and weights."""
+def _folder(name: str, check: Callable[[Mapping[str, int]], None]) -> tuple[Path, dict[str, str]]:
+    """The folder to load from, and the sha256 of its configuration and weights; `check` hears early of how many."""
     from papercore.assets import cache_dir, catalogue, fetch, snapshot
+    from papercore.assets.hub import access
 
     entry = catalogue().get(name)
     if entry is None:
+        if not Path(name).expanduser().is_dir():
+            check(access(name).weights or {})  # before a long download
         folder = Path(snapshot(name))
         if not (folder / "config.json").is_file():
             raise ModelError(f"{name!r} holds no config.json, so it is not a model's folder")
+        check(memory.stored(folder))
         return folder, file_digests(folder)
     if entry.kind != "language_model":
         raise ModelError(f"{name!r} is a {entry.kind} in the catalogue, not a language model")
-    return dequantised(fetch(name), cache_dir("models") / f"{name}-{entry.sha256[:12]}")
+    folder, digests = dequantised(fetch(name), cache_dir("models") / f"{name}-{entry.sha256[:12]}")
+    check(memory.stored(folder))
+    return folder, digests
 
 
 def dequantised(gguf: Path, folder: Path) -> tuple[Path, dict[str, str]]:
-    """`folder` holding the GGUF file's model in float32 safetensors, made where it is missing or damaged."""
+    """`folder` holding the GGUF file's model in float32 safetensors, made where it is missing or damaged.
+
+    Raises ModelError where it cannot be stored.
+    """
     from filelock import FileLock
+    from safetensors import SafetensorError
 
     if digests := _intact(folder):  # before anything is written: a read-only cache serves what it holds
         return folder, digests
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        digests = _intact(folder)
-        if digests is None:
-            part = folder.with_name(f"{folder.name}.part")
-            for stale in (part, folder):
-                shutil.rmtree(stale, ignore_errors=True)
-            _dequantise(gguf, part)
-            digests = file_digests(part)
-            (part / _MANIFEST).write_text(json.dumps(digests))
-            os.replace(part, folder)
-    return folder, digests
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            return folder, _intact(folder) or _converted(gguf, folder)
+    except (OSError, SafetensorError) as error:
+        need, why = 8 * gguf.stat().st_size / 1e6, str(error).splitlines()[0]  # four bits become 32
+        raise ModelError(
+            f"{folder.name} cannot be stored in {folder.parent} ({why}): free about {need:.0f} MB there, "
+            "or set PAPERCORE_CACHE to a folder with room that can be written to"
+        ) from None
+
+
+def _converted(gguf: Path, folder: Path) -> dict[str, str]:
+    """Make `folder` anew, whole or not at all; its digests."""
+    part = folder.with_name(f"{folder.name}.part")
+    for stale in (part, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    try:
+        _dequantise(gguf, part)
+        digests = file_digests(part)
+        (part / _MANIFEST).write_text(json.dumps(digests))
+        os.replace(part, folder)
+        return digests
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _intact(folder: Path) -> dict[str, str] | None:

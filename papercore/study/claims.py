@@ -35,6 +35,7 @@ class Cost(_Strict):
 
     minutes: float = Field(gt=0)
     memory_gb: float = Field(gt=0)
+    gpu_gb: float | None = Field(None, gt=0, description="GPU memory the profile is made for; None: it needs no GPU")
     disk_gb: float = Field(gt=0, description="caches and results, after the download")
     models: list[str] = []
     note: str = ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,17 @@ _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython"}
 
 class ParameterError(ValueError):
     """A parameter is unknown or has a value that is not allowed."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Mark of a parameter whose value names a model, or a file that the user supplies; an empty text names none."""
+
+    kind: Literal["model", "file"]
+
+
+ModelName = Annotated[str, Names("model")]
+UserFile = Annotated[str, Names("file")]
 
 
 class BaseParameters(BaseModel):
@@ -78,6 +90,27 @@ def resolve(slug: str, profile: str, overrides: Mapping[str, Any] | None = None)
         if values.get("profile") != profile:
             raise ParameterError(f"papers/{slug}/profiles/{profile}.yaml must say `profile: {profile}`")
     return check(slug, {**values, **(overrides or {})})
+
+
+def named(values: BaseParameters, kind: Literal["model", "file"]) -> list[tuple[str, str]]:
+    """(parameter, name) of every model, or every file, that the parameters name; lists give a pair an entry."""
+    fields = type(values).model_fields.items()
+    marked = [name for name, field in fields if Names(kind) in [*field.metadata, *_marks(field.annotation)]]
+    return [(name, text) for name in marked for text in _texts(getattr(values, name))]
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    yield from getattr(annotation, "__metadata__", ())
+    for inner in get_args(annotation):
+        yield from _marks(inner)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
 
 
 def from_globals(slug: str, namespace: Mapping[str, Any]) -> BaseParameters:

@@ -17,19 +17,21 @@ def card(slug: str):
 
     claims = rooms.claims(slug)
     paper, known = claims.paper, catalogue()
+    gpu = any(cost.gpu_gb for cost in claims.cost.values())  # one column the less where nobody needs one
     lines = [
         f"**{paper.title}**  \n{paper.authors}  \n{paper.venue}, [arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
         f"  \ncode: {paper.code}; licence: {paper.licence}",
         "",
-        "| profile | minutes | memory | download | disk | models and data (licence) |",
-        "|---|---|---|---|---|---|",
+        f"| profile | minutes | memory |{' GPU |' * gpu} download | disk | models and data (licence) |",
+        "|---|---|---|---|---|---|" + "---|" * gpu,
     ]
     for profile, cost in claims.cost.items():
         size = sum(known[name].size for name in cost.models if name in known) / 1e6
         names = ", ".join(f"{name} ({known[name].licence})" if name in known else name for name in cost.models)
         download = f"{size:.0f} MB" if size else "see the model hub"
+        graphics = f" {cost.gpu_gb:g} GB |" if cost.gpu_gb else " – |" * gpu
         lines.append(
-            f"| {profile} | {cost.minutes:g} | {cost.memory_gb:g} GB | {download} | {cost.disk_gb:g} GB "
+            f"| {profile} | {cost.minutes:g} | {cost.memory_gb:g} GB |{graphics} {download} | {cost.disk_gb:g} GB "
             f"| {names}{'; ' + cost.note if cost.note else ''} |"
         )
     return Markdown("\n".join(lines))

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from papercore.assets import AssetError, AssetUnavailable, opened, snapshot
+from papercore.assets.hub import access, logged_in, silence
 
 COMMIT = "0123456789" * 4
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"pickle"}
@@ -14,28 +15,39 @@ FILES = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.b
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub on loopback with the repositories some/model, pickles/only, gated/model and broken/model."""
+    """A hub on loopback with some/model, pickles/only, gated/model, closed/model and broken/model; notes its requests.
+
+    closed/model shows its facts to everybody and its files to nobody.
+    """
+    asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self):
             self.do_GET()
 
         def do_GET(self):
-            repo, files = "/".join(self.path.removeprefix("/api/models/").strip("/").split("/")[:2]), dict(FILES)
+            asked.append(f"{self.command} {self.path}")
+            path, files = self.path.split("?")[0], dict(FILES)
+            repo = "/".join(path.removeprefix("/api/models/").strip("/").split("/")[:2])
             if repo == "pickles/only":
                 del files["model.safetensors"]
             if repo == "gated/model":
                 return self.send(401, b"", {"X-Error-Code": "GatedRepo"})
             if repo == "broken/model":
                 return self.send(500, b"")
-            if repo not in ("some/model", "pickles/only"):
+            if repo not in ("some/model", "pickles/only", "closed/model"):
                 return self.send(404, b"", {"X-Error-Code": "RepoNotFound"})
             if self.path.startswith("/api/") and "/tree/" in self.path:
                 tree = [{"type": "file", "path": f, "size": len(b), "oid": f"{len(b)}"} for f, b in files.items()]
                 return self.send(200, json.dumps(tree).encode())
             if self.path.startswith("/api/"):
-                info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
+                siblings = [{"rfilename": f, "size": len(b)} for f, b in files.items()]
+                counts = {"parameters": {"F16": 3, "I64": 1}, "total": 4}
+                info = {"id": repo, "sha": COMMIT, "siblings": siblings, "safetensors": counts}
+                info |= {"cardData": {"license": "mit"}, "gated": "manual" if repo == "closed/model" else False}
                 return self.send(200, json.dumps(info).encode())
+            if repo == "closed/model":
+                return self.send(403, b"", {"X-Error-Code": "GatedRepo"})
             name = self.path.split("?")[0].rsplit("/", 1)[1]
             return self.send(200, files[name], {"X-Repo-Commit": COMMIT, "ETag": f'"{name}-etag"'})
 
@@ -51,6 +63,7 @@ def hub(monkeypatch):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked = asked
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     for name in ("HF_HOME", "HF_HUB_CACHE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -108,3 +121,57 @@ def test_no_network_is_said(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(AssetUnavailable, match="is not cached and the hub cannot be reached"):
         snapshot("some/model")
+
+
+def test_a_reachable_model_is_said_with_bytes_numbers_and_licence(hub, cache):
+    found = access("some/model")
+    # The pickle of FILES is never downloaded.
+    assert (found.state, found.why, found.left) == ("reachable", "", len(b"{}") + len(b"weights"))
+    assert (found.weights, found.licence) == ({"F16": 3, "I64": 1}, "mit")
+    assert not cache.exists()
+
+
+def test_a_cached_model_is_known_without_a_request(hub):
+    folder = snapshot("some/model")
+    hub.asked.clear()
+    assert access("some/model")[:3] == ("cached", "", 0)
+    assert hub.asked == []
+    (folder / "model.safetensors").unlink()
+    assert access("some/model")[:3] == ("reachable", "", len(b"weights"))
+
+
+@pytest.mark.parametrize(
+    ("model", "state"),
+    [
+        ("gated/model", "gated"),
+        ("missing/model", "missing"),
+        ("pickles/only", "missing"),
+        ("broken/model", "unreachable"),
+        ("not a name", "missing"),
+    ],
+)
+def test_access_says_what_a_download_would_say(hub, model, state):
+    found = access(model)
+    with pytest.raises(AssetError) as error:
+        snapshot(model)
+    assert found.state == state
+    assert found.why == str(error.value) or state == "unreachable"
+    assert found.why.startswith(repr(model) if " " in model else model) and "://" not in found.why
+
+
+def test_terms_that_were_not_accepted_are_seen_although_the_facts_are_public(hub):
+    found = access("closed/model")
+    assert found.state == "gated"
+    assert found.why.startswith("closed/model is gated: accept its terms")
+
+
+def test_whether_the_hub_answers_and_knows_us(hub, monkeypatch, tmp_path):
+    assert silence() == ""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "refused" in silence()
+    assert access("some/model")[:2] == (
+        "unreachable",
+        "some/model is not cached and the hub cannot be reached: go online once, or give a local folder",
+    )
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert logged_in()

@@ -10,7 +10,7 @@ from loopback import Index, asset_of, write_wheel
 
 from papercore.assets import AssetUnavailable, clear_cache, obtain
 from papercore.assets.errors import redacted
-from papercore.assets.packages import pip_settings
+from papercore.assets.packages import pip_settings, silences
 
 DATA = b"bytes" * 100
 SOURCE = {"package": "some-data==1.2", "archive": "wheel", "member": "x"}
@@ -147,3 +147,25 @@ def test_importing_the_floor_loads_nothing_heavy():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     shown = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert shown.stdout.strip() == "set()", shown.stderr
+
+
+def test_each_place_answers_or_says_why_not(index, links, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{links} /nowhere/links")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://user:secret@127.0.0.1:9/simple http://somewhere.invalid/simple")
+    said = dict(silences("some-data"))
+    assert list(said) == ["find-links 1", "find-links 2", "the package index", "extra index 1", "extra index 2"]
+    # Not to have a package is an answer.
+    assert said["find-links 1"] == said["the package index"] == ""
+    assert said["find-links 2"] == "there is no such folder"
+    assert "refused" in said["extra index 1"]
+    assert "trusted-host" in said["extra index 2"]
+    assert "secret" not in str(said) and "://" not in str(said)
+    assert index.downloads == []
+
+
+def test_a_place_that_wants_a_login_or_is_broken_does_not_answer(index, monkeypatch):
+    index.require("user", "right")
+    assert silences("some-data") == [("the package index", "it answers 401")]
+    monkeypatch.setenv("PIP_CERT", "/nowhere.pem")
+    ((name, why),) = silences("some-data")
+    assert name == "pip's settings" and "/nowhere.pem cannot be read" in why

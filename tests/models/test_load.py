@@ -1,8 +1,10 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
 
+import faults
 import pytest
 import torch
 from tiny_models import TEXTS
@@ -151,7 +153,25 @@ def test_conversion_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch)
     monkeypatch.setattr(load, "_dequantise", convert)
     with pytest.raises(KeyboardInterrupt):
         load.dequantised(tmp_path / "tiny.gguf", tmp_path / "tiny")
-    assert not (tmp_path / "tiny").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.lock"]
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_a_fault_at_any_step_of_a_conversion_leaves_no_half_model(folders, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(load, "_dequantise", lambda gguf, folder: shutil.copytree(folders("llama"), folder))
+    gguf, target = tmp_path / "tiny.gguf", tmp_path / "models" / "tiny"
+    gguf.write_bytes(bytes(3_000_000))
+    digests = load.file_digests(folders("llama"))
+    for told in faults.steps(lambda: load.dequantised(gguf, target), tmp_path, fault):
+        assert not target.exists() or load.dequantised(gguf, target) == (target, digests)
+        if told["error"]:
+            assert told["error"][0] == "ModelError", told
+            assert re.search(r"^tiny cannot be stored in .*free about 24 MB there", told["error"][1])
+            assert not target.with_name("tiny.part").exists()
+        assert load.dequantised(gguf, target) == (target, digests)
+        assert sorted(path.name for path in target.parent.iterdir()) == ["tiny", "tiny.lock"]
+        shutil.rmtree(target.parent)
+    assert told["step"] > 8
 
 
 @pytest.mark.network

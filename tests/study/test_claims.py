@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from papercore.study import claims, rooms
+from papercore.study import claims, parameters, rooms
 
 GOOD = {
     "paper": dict.fromkeys(["arxiv", "title", "authors", "venue", "code", "licence"], "x"),
@@ -78,3 +78,32 @@ def test_every_rooms_claims_are_valid_and_name_known_assets(slug):
     found = rooms.claims(slug)
     for profile in ("smoke", "cpu"):
         assert set(found.cost[profile].models) <= set(catalogue())
+
+
+@pytest.mark.parametrize("slug", rooms.slugs())
+def test_a_cost_names_the_models_that_its_profile_loads(slug):
+    from papercore.assets import catalogue
+
+    for profile, cost in rooms.claims(slug).cost.items():
+        declared = {name.partition(" (")[0] for name in cost.models}
+        sets = {name for name, asset in catalogue().items() if asset.kind == "dataset"}
+        loaded = {name for _, name in parameters.named(parameters.resolve(slug, profile), "model")}
+        assert declared - sets == loaded, profile
+
+
+def test_the_card_has_a_column_for_a_gpu_where_a_profile_needs_one(monkeypatch):
+    from papercore.study import render
+
+    def heads(**cost):
+        made = yaml.safe_load(yaml.safe_dump(GOOD))
+        made["cost"]["paper"] = {"minutes": 1, "memory_gb": 1, "disk_gb": 1} | cost
+        monkeypatch.setattr(rooms, "claims", lambda slug: claims.parse(yaml.safe_dump(made), "x"))
+        rows = [line for line in render.card("x").data.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) == 1
+        return rows
+
+    assert "GPU" not in heads()[0]
+    head, _, cpu, paper = heads(gpu_gb=48)
+    assert "| GPU |" in head and "| – |" in cpu and "| 48 GB |" in paper
+    with pytest.raises(claims.ClaimsError, match=r"cost\.paper\.gpu_gb"):
+        heads(gpu_gb=0)

@@ -1,6 +1,7 @@
 """Parameters are checked before anything is touched, and the reader is told what is allowed."""
 
 import pytest
+from pydantic import Field
 
 from papercore.study import parameters, rooms
 from papercore.study.parameters import ParameterError
@@ -56,3 +57,16 @@ def test_a_wrong_parameter_stops_study_before_its_folder_exists(slug, tmp_path, 
     with pytest.raises(ParameterError):
         Study.open(slug, parameters={"probes": 0})
     assert not (tmp_path / "run").exists()
+
+
+def test_models_and_files_that_parameters_name_are_found_wherever_they_stand():
+    class Marked(parameters.BaseParameters):
+        model: parameters.ModelName = Field("one", min_length=1)
+        others: list[parameters.ModelName] = Field(["two", "", "three"])
+        texts: parameters.UserFile | None = None
+        table: parameters.UserFile = ""
+        title: str = "not a name"
+
+    assert parameters.named(Marked(), "model") == [("model", "one"), ("others", "two"), ("others", "three")]
+    assert parameters.named(Marked(), "file") == []
+    assert parameters.named(Marked(texts="a.csv", table="b.csv"), "file") == [("texts", "a.csv"), ("table", "b.csv")]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from papercore.study.parameters import BaseParameters
+from papercore.study.parameters import BaseParameters, ModelName, UserFile
 
 Layer = Annotated[int, Field(ge=1)]
 Strength = Annotated[float, Field(ge=-1, le=1)]
@@ -15,10 +15,10 @@ Strength = Annotated[float, Field(ge=-1, le=1)]
 class Parameters(BaseParameters):
     """What the notebook can be asked; the defaults are the cpu profile."""
 
-    model: str = Field("smollm2-135m-instruct", min_length=1, description="catalogued model, hub id or local folder")
+    model: ModelName = Field("smollm2-135m-instruct", min_length=1, description="catalogued model, hub id or folder")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the models")
-    larger_model: str = Field("", description="a larger model of the same family for C3_size; empty: leave it untested")
-    texts_csv: str = Field("", description="CSV with text and label (1, 0); empty: human-rated movie snippets")
+    larger_model: ModelName = Field("", description="a larger model of the same family for C3_size; empty: untested")
+    texts_csv: UserFile = Field("", description="CSV with text and label (1, 0); empty: human-rated movie snippets")
     layers: list[Layer] = Field([*range(2, 31, 2)], min_length=3, description="layers whose probes are compared")
     layer: int = Field(16, ge=1, description="layer of C1 and C4, and of the concept grid; one of layers")
     pool_per_class: int = Field(400, ge=12, description="training texts of each class that one fitting seed sees")
