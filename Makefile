@@ -26,12 +26,13 @@ test: $(READY)
 	$(BIN)/papercore run --all --profile smoke --jobs $(JOBS)
 	$(MAKE) --no-print-directory nbval
 
-# Each executed copy once more, in a fresh kernel; the cells marked NBVAL_CHECK_OUTPUT must print the same.
+# Each executed copy once more, in a fresh kernel; the cells marked NBVAL_CHECK_OUTPUT must print the same. The caches
+# are warm by now, so tests/offline refuses every connection.
 .PHONY: nbval
 nbval: $(READY)
 	copies=$$($(BIN)/papercore list --executed smoke) && test -n "$$copies" && \
-	    env -u PAPERCORE_RUN_DIR -u PAPERCORE_KEY $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-	    -p no:cacheprovider -o timeout=0 $$copies
+	    env -u PAPERCORE_RUN_DIR -u PAPERCORE_KEY PYTHONPATH="$(CURDIR)/tests/offline$${PYTHONPATH:+:$$PYTHONPATH}" \
+	    $(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider -o timeout=0 $$copies
 
 bench: $(READY)
 	for name in $(basename $(notdir $(wildcard benchmarks/*.py))); do $(BIN)/python -m benchmarks.$$name || exit; done
