@@ -63,8 +63,8 @@ def run(
             typer.echo(f"{job.name}: {job.profile}, key {job.key[:8]}, {state}")
             for name, value in job.parameters.items():
                 typer.echo(f"  {name} = {value!r}")
-            reasons = needs.lacking(job)
-            for line in [*needs.summary(job), f"not here: {'; '.join(reasons)}" if reasons else "here: can run"]:
+            reasons = [f"not here: {reason}" for reason in needs.lacking(job)]
+            for line in [*needs.summary(job), *(reasons or ["here: can run"])]:
                 typer.echo(f"  {line}")
         return
     shown = display.Display(console, max(map(len, names), default=0))

@@ -7,12 +7,16 @@ them. Each fault happens in a fork, so that the audit hook, which cannot be take
 import errno
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="forks with threads about, and reads /proc")
 FAULTS = ("killed", "torn", "full")
 # Event: how many of its arguments are paths, and where the folder stands that they may be relative to.
 _CHANGES = {"os.mkdir": (1, 2), "os.rename": (2, 2), "os.remove": (1, 1), "os.rmdir": (1, 1), "os.link": (2, 2)}
@@ -33,6 +37,21 @@ def steps(action: Callable[[], object], below: Path, fault: str) -> Iterator[dic
             assert step > 1, "the action changes nothing"
             return
         yield told | {"step": step}
+
+
+def rooms(action: Callable[[], object], by: int) -> Iterator[dict]:
+    """Do the action in forks where a file may hold 0 bytes, `by` bytes and so on, until it passes; like `steps`."""
+    for room in range(0, 1000 * by, by):
+        told = _fork(lambda room=room: _confined(action, room), Path(os.devnull), "full", 0)
+        if told["error"] is None:
+            assert room, "the action writes nothing"
+            return
+        yield told | {"step": room}
+
+
+def _confined(action, room: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    action()
 
 
 def _fork(action, below: Path, fault: str, step: int) -> dict:

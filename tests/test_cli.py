@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from papercore.study import parameters, rooms
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "nnsight", "sklearn", "pandas", "papermill", "matplotlib", "numpy")
 
@@ -48,6 +50,22 @@ def test_outside_a_checkout_run_says_that_it_needs_the_repository(tmp_path):
     assert done.returncode == 2
     assert "needs the repository" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("slug", rooms.slugs())
+def test_a_dry_run_at_the_papers_size_says_what_it_takes_and_why_not_here(slug, tmp_path):
+    away = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "CUDA_VISIBLE_DEVICES": ""}
+    away |= {"HF_ENDPOINT": "http://127.0.0.1:9", "PAPERCORE_CACHE": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    done = python("-m", "papercore.cli", "run", slug, "--profile", "paper", "--dry-run", **away)
+    assert done.returncode == 0, done.stderr
+    values, cost = parameters.resolve(slug, "paper"), rooms.claims(slug).cost["paper"]
+    assert f"needs: {cost.minutes:g} min, {cost.memory_gb:g} GB of memory" in done.stdout
+    lacking = [name for _, name in parameters.named(values, "model")]  # empty cache, and nobody answers
+    lacking += [name for _, name in parameters.named(values, "file") if not (ROOT / "notebooks" / name).is_file()]
+    lacking += [f"a GPU with {cost.gpu_gb:g} GB, and this machine has none"] if cost.gpu_gb else []
+    for what in lacking:
+        assert re.search(f"^  not here: .*{re.escape(what)}", done.stdout, re.M), what
+    assert ("here: can run" in done.stdout) is (not lacking)
 
 
 def test_train_says_where_there_is_nothing_to_train(tmp_path):

@@ -138,6 +138,13 @@ def test_the_checked_cell_prints_the_committed_ledger(path):
     assert printed == render.checked(ledger.read(ROOT / "figures" / path.stem[3:] / "cpu")) + "\n"
 
 
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_the_committed_card_is_todays(path):
+    nb, slug = nbformat.read(path, as_version=4), path.stem[3:]
+    (output,) = nb.cells[place(nb, f'card("{slug}")')].outputs
+    assert output.data["text/markdown"] == render.card(slug).data
+
+
 def test_every_room_has_a_notebook_and_every_notebook_a_room():
     assert {path.stem[3:] for path in PAPERS} == set(rooms.slugs())
     numbers = [path.name[:2] for path in NOTEBOOKS]

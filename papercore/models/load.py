@@ -5,6 +5,7 @@ ever read from safetensors, and no model brings code of its own.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from papercore.models.store import versions
 
 DTYPES = ("float32", "bfloat16", "float16")
 _MANIFEST = "sha256.json"
+_UNSTORED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def load_model(
@@ -65,14 +67,17 @@ def load_model(
                     torch.manual_seed(random_weights)
                     module = AutoModelForCausalLM.from_config(config, **kind)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{name!r} cannot be loaded as a causal language model: {reason}") from error
+            raise ModelError(f"{name!r} cannot be loaded as a causal language model: {_reason(error)}") from error
         module.to(place).eval()
         nn = TransformersModel(module, tokenizer=tokenizer, task="text-generation", device=place)
     if random_weights is not None:
         digests = {"config.json": digests["config.json"], "random_weights": [random_weights, *versions()]}
     identity = hashlib.sha256(json.dumps([digests, dtype], sort_keys=True).encode()).hexdigest()
     return Model(nn, name, identity, dtype)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _device(name: str) -> torch.device:
@@ -110,7 +115,7 @@ def _folder(name: str, check: Callable[[Mapping[str, int]], None]) -> tuple[Path
 def dequantised(gguf: Path, folder: Path) -> tuple[Path, dict[str, str]]:
     """`folder` holding the GGUF file's model in float32 safetensors, made where it is missing or damaged.
 
-    Raises ModelError where it cannot be stored.
+    Raises ModelError where it cannot be converted or stored.
     """
     from filelock import FileLock
     from safetensors import SafetensorError
@@ -121,10 +126,15 @@ def dequantised(gguf: Path, folder: Path) -> tuple[Path, dict[str, str]]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             return folder, _intact(folder) or _converted(gguf, folder)
-    except (OSError, SafetensorError) as error:
-        need, why = 8 * gguf.stat().st_size / 1e6, str(error).splitlines()[0]  # four bits become 32
+    except ModelError:
+        raise
+    except Exception as error:  # safetensors and tokenizers tell of a full disk in errors of their own
+        full = os.strerror(errno.ENOSPC) in str(error) or isinstance(error, SafetensorError)
+        if not full and getattr(error, "errno", None) not in _UNSTORED:
+            raise ModelError(f"{gguf.name} cannot be converted: {_reason(error)}") from error
+        need = 8 * gguf.stat().st_size / 1e6  # four bits become 32
         raise ModelError(
-            f"{folder.name} cannot be stored in {folder.parent} ({why}): free about {need:.0f} MB there, "
+            f"{folder.name} cannot be stored in {folder.parent} ({_reason(error)}): free about {need:.0f} MB there, "
             "or set PAPERCORE_CACHE to a folder with room that can be written to"
         ) from None
 
@@ -153,6 +163,7 @@ def _intact(folder: Path) -> dict[str, str] | None:
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:
+    memory.check(gguf.parent.name, memory.quantised(gguf), "float32", torch.device("cpu"), fresh=True)
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name, "local_files_only": True}
     # This bar alone does not listen to transformers' own switch.
     with quiet(), mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda items, **_: items):

@@ -1,5 +1,6 @@
 """Whether a model's weights fit into memory, known before any of them is read. Floor: models."""
 
+import gc
 import json
 import math
 import re
@@ -34,6 +35,13 @@ def stored(folder: Path) -> dict[str, int]:
     return dict(counts)
 
 
+def quantised(gguf: Path) -> dict[str, int]:
+    """How many numbers a GGUF file holds, by its header, as the float32 ones that they become."""
+    from gguf import GGUFReader
+
+    return {"F32": sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)}
+
+
 def size(weights: Mapping[str, int], dtype: str) -> int:
     """Bytes of weights, counted by the format that they are stored in, once they are loaded as `dtype`."""
     wide = getattr(torch, dtype).itemsize
@@ -50,7 +58,10 @@ def check(name: str, weights: Mapping[str, int], dtype: str, place: torch.device
     copied = needed if fresh else size({form: n for form, n in weights.items() if form != _FORMATS[dtype]}, dtype)
     limits = [(copied, main.free, f"{_gb(main.free)} are free on cpu")]
     if place.type == "cuda":
-        free = torch.cuda.mem_get_info(place)[0]
+        gc.collect()  # models that nobody holds any more
+        # What torch keeps for later tensors is free for these.
+        kept = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+        free = torch.cuda.mem_get_info(place)[0] + kept
         limits.append((needed, free, f"{_gb(free)} are free on {place}"))
     else:
         limits.append((needed, main.total, f"this machine has {_gb(main.total)}"))

@@ -33,13 +33,15 @@ def run(jobs: Iterable[Job], display: Display, *, workers: int = 1, force=False,
         return outcome
 
     with display, _polite(), ThreadPoolExecutor(max_workers=workers) as pool:
-        futures: list[Future[Outcome]] = [pool.submit(one, job) for job in jobs]
+        futures: list[Future[Outcome]] = []
         try:
+            futures += (pool.submit(one, job) for job in jobs)
             wait(futures)
         except KeyboardInterrupt:
             stop.set()
             wait(futures)
-    return [future.result() for future in futures]
+    done = [future.result() for future in futures]
+    return done + [Outcome(job, "stopped") for job in jobs[len(done) :]]
 
 
 @contextmanager

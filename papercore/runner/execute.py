@@ -79,8 +79,8 @@ def finished(job: Job) -> bool:
     """Whether the job's run folder holds a whole result. Only DONE says so, and only of the very bytes it names."""
     try:
         sealed = json.loads((job.folder / "DONE").read_text(encoding="utf-8"))
-        return sealed == {name: ledger.sha256(job.folder / name) for name in sealed}
-    except (OSError, ValueError):
+        return "run.json" in sealed and sealed == {name: ledger.sha256(job.folder / name) for name in sealed}
+    except (OSError, ValueError, TypeError):
         return False
 
 

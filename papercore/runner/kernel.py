@@ -92,13 +92,21 @@ def reap(record: Path) -> None:
         left = json.loads(record.read_text())
     except (OSError, ValueError):
         return
-    # Without a number the runner was killed while the kernel started: that one ends by itself, and was given no code.
+    if "pid" not in left:  # the runner was killed while the kernel started
+        _kill([process for process in psutil.process_iter() if _serves(process, left["folder"])])
     with contextlib.suppress(psutil.NoSuchProcess, KeyError):
         process = psutil.Process(left["pid"])
         if abs(process.create_time() - left["started"]) < 2:  # and not another process with its number
             _kill(_family(process))
     shutil.rmtree(left["folder"], ignore_errors=True)
     record.unlink(missing_ok=True)
+
+
+def _serves(process: psutil.Process, folder: str) -> bool:
+    """Whether the process is the kernel whose connection file is in `folder`."""
+    with contextlib.suppress(psutil.Error):
+        return str(Path(folder) / "k.json") in process.cmdline()
+    return False
 
 
 def _note(record: Path, **facts) -> None:

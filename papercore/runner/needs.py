@@ -98,8 +98,10 @@ def _scarce(job: Job) -> Iterator[str]:
             yield f"{wants}, and this machine has none"
         elif found[1] < declared.gpu_gb * 1e9:
             yield f"{wants}, and {found[0]} has {gb(found[1])}"
-    disk = machine.free_disk(cache_dir())
-    if disk < (more := declared.disk_gb * 1e9) and disk < (more := more - _held(job)):
+    disk, more = machine.free_disk(cache_dir()), declared.disk_gb * 1e9
+    if disk < more:
+        more -= _held(job)
+    if disk < more:
         yield f"it needs {gb(more)} more on the disk of the cache, {cache_dir()}, and {gb(disk)} are free there"
 
 

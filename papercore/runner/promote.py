@@ -26,6 +26,8 @@ def promote(job: Job, *, again: bool = True) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(runs() / f"promote-{job.slug}-{job.profile}.lock"):
+        if _old(target).is_dir() and not target.exists():  # killed between the two steps of _replace
+            _old(target).rename(target)
         for left in target.parent.glob(f".{job.profile}-*"):  # of a run that was killed here
             shutil.rmtree(left)
         files = [file for pattern in _RESULT for file in sorted(job.folder.glob(pattern))]
@@ -45,9 +47,11 @@ def promote(job: Job, *, again: bool = True) -> None:
 def _stands(target: Path, job: Job, files: list[Path]) -> bool:
     """Whether `target` holds this key's result, unedited; it may have come from another machine."""
     names = [file.name for file in files]
-    _, others, missing = filecmp.cmpfiles(job.folder, target, names, shallow=False)
-    if missing or not others:
-        return not missing
+    if not target.is_dir() or sorted(names) != sorted(path.name for path in target.iterdir()):
+        return False
+    _, others, _ = filecmp.cmpfiles(job.folder, target, names, shallow=False)
+    if "ledger.json" not in others:  # this very run's
+        return not others
     try:
         return ledger.read(target)["key"] == job.key and not ledger.recompute(target)
     except ledger.LedgerError:
@@ -66,13 +70,16 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _replace(target: Path, new: Path) -> None:
     """`new` becomes `target`, in two steps; where the second fails, the first is taken back."""
-    old = target.with_name(f".{target.name}-old")
     if target.exists():
-        target.rename(old)
+        target.rename(_old(target))
     try:
         new.rename(target)
     except OSError:
-        if old.exists():
-            old.rename(target)
+        if _old(target).exists():
+            _old(target).rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(_old(target), ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}-old")

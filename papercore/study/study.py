@@ -52,7 +52,7 @@ class Study:
         folder = Path(own or shared)
         folder.mkdir(parents=True, exist_ok=True)
         figures.use_style()
-        # Kernels that a reader started share a folder: whole results follow one another there, but never mix.
+        # Kernels that readers started share a folder: there, a ledger is never beside another one's samples.
         alone = None if own else FileLock(shared.with_name(f"{slug}.lock"))
         return cls(slug, values, folder, key=os.environ.get("PAPERCORE_KEY", ""), alone=alone)
 

@@ -38,6 +38,7 @@ def unfinished(asset, cache: Path) -> list[str]:
     return [name for name, data in named if sha256(data) not in known and not name.startswith("parts/thing.tmp/")]
 
 
+@faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_fault_at_any_step_leaves_nothing_broken_and_heals(asset, cache, fault):
     cache.mkdir()
@@ -55,6 +56,7 @@ def test_a_fault_at_any_step_leaves_nothing_broken_and_heals(asset, cache, fault
     assert told["step"] > 10
 
 
+@faults.linux
 @pytest.mark.parametrize("fault", ["killed", "full"])
 def test_healing_a_broken_file_may_fail_at_any_step(asset, cache, fault):
     path = obtain(asset)

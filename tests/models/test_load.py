@@ -10,7 +10,8 @@ import torch
 from tiny_models import TEXTS
 
 from papercore.assets import fetch
-from papercore.models import ModelError, load, load_model
+from papercore.assets.machine import Memory
+from papercore.models import ModelError, load, load_model, memory
 
 
 def test_random_weights_repeat_by_seed(folders):
@@ -156,6 +157,7 @@ def test_conversion_that_breaks_off_leaves_nothing_behind(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.lock"]
 
 
+@faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_fault_at_any_step_of_a_conversion_leaves_no_half_model(folders, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(load, "_dequantise", lambda gguf, folder: shutil.copytree(folders("llama"), folder))
@@ -172,6 +174,30 @@ def test_a_fault_at_any_step_of_a_conversion_leaves_no_half_model(folders, tmp_p
         assert sorted(path.name for path in target.parent.iterdir()) == ["tiny", "tiny.lock"]
         shutil.rmtree(target.parent)
     assert told["step"] > 8
+
+
+def test_a_conversion_that_cannot_fit_into_memory_is_refused_before_it_reads(tmp_path, monkeypatch):
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    writer.add_tensor("one", torch.zeros(300, 20).numpy())
+    writer.add_tensor("two", torch.zeros(40).half().numpy())
+    writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file()
+    writer.close()
+    assert memory.quantised(tmp_path / "tiny.gguf") == {"F32": 6040}
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda **_: pytest.fail("it was read"))
+    monkeypatch.setattr("papercore.assets.machine.memory", lambda: Memory(10**9, 4 * 6039))
+    with pytest.raises(ModelError, match=r"needs 0\.0 GB of memory for its weights in float32, and 0\.0 GB are free"):
+        load.dequantised(tmp_path / "tiny.gguf", tmp_path / "models" / "tiny")
+
+
+def test_a_conversion_that_cannot_read_says_so_and_nothing_of_disks(tmp_path, monkeypatch):
+    def convert(gguf, folder):
+        raise OSError("no such architecture\nand more")
+
+    monkeypatch.setattr(load, "_dequantise", convert)
+    with pytest.raises(ModelError, match=r"^tiny\.gguf cannot be converted: no such architecture$"):
+        load.dequantised(tmp_path / "tiny.gguf", tmp_path / "tiny")
 
 
 @pytest.mark.network

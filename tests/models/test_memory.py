@@ -90,8 +90,10 @@ def test_weights_that_keep_their_format_stay_in_their_file(folders, monkeypatch)
 
 def test_a_gpu_needs_room_and_so_does_the_way_to_it(monkeypatch):
     place, weights = torch.device("cuda:1"), {"BF16": 10**9}
-    free = {"gpu": BIG}
+    free = {"gpu": BIG, "kept": 0}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (free["gpu"], BIG))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda place: free["kept"] + 5)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda place: 5)
     has(monkeypatch, BIG, 10**9)
     memory.check("m", weights, "bfloat16", place)
     with pytest.raises(ModelError, match=r"needs 2\.0 GB of memory for its weights in float16, and 1\.0 GB .* on cpu"):
@@ -99,6 +101,8 @@ def test_a_gpu_needs_room_and_so_does_the_way_to_it(monkeypatch):
     free["gpu"] = 10**9
     with pytest.raises(ModelError, match=r"needs 2\.0 GB .*in bfloat16, and 1\.0 GB are free on cuda:1"):
         memory.check("m", weights, "bfloat16", place)
+    free["kept"] = 10**9  # by torch, of a model that is gone
+    memory.check("m", weights, "bfloat16", place)
 
 
 def test_damaged_headers_are_left_to_the_loader(folders, tmp_path):

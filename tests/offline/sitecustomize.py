@@ -8,10 +8,11 @@ from socket import AF_UNIX
 
 
 def _refuse(event: str, arguments: tuple) -> None:
-    # sendto: the only way out of a datagram socket that never connects.
-    if event in ("socket.connect", "socket.sendto") and arguments[0].family != AF_UNIX:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        if arguments[0].family == AF_UNIX or arguments[1] is None:  # None: along a connection, and there is none
+            return
         where = arguments[1]
-    elif event == "socket.getaddrinfo":
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"):
         where = arguments[:2]
     else:
         return

@@ -6,7 +6,9 @@ import re
 
 def cut_off(tree) -> None:
     """Nothing answers this checkout: neither an index nor the hub."""
-    tree.env = {k: v for k, v in tree.env.items() if not k.startswith(("PIP_", "HF_")) and k != "CUDA_VISIBLE_DEVICES"}
+    unset = ("pip_", "hf_", "cuda_visible_devices")
+    kept = (name for name in tree.env if not name.lower().startswith(unset) and not name.lower().endswith("_proxy"))
+    tree.env = {name: tree.env[name] for name in kept}
     tree.env |= {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null", "HF_ENDPOINT": "http://127.0.0.1:9"}
 
 

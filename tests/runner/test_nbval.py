@@ -58,3 +58,22 @@ def test_a_cell_that_uses_the_network_fails_and_says_why(tree, executed, use, ev
         done = nbval(tree, executed)
     assert done.returncode == 1
     assert f"no network in this step, it runs on what the cache holds: {event.format(port=port)}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "socket.socket().connect(('127.0.0.1', 9))",
+        "socket.socket(type=socket.SOCK_DGRAM).sendto(b'?', ('127.0.0.1', 9))",
+        "socket.socket(type=socket.SOCK_DGRAM).sendmsg([b'?'], [], 0, ('127.0.0.1', 9))",
+        "socket.getaddrinfo('127.0.0.1', 9)",
+        "socket.gethostbyname('127.0.0.1')",
+        "socket.gethostbyaddr('127.0.0.1')",
+        "socket.getnameinfo(('127.0.0.1', 9), 0)",
+    ],
+)
+def test_every_way_out_is_closed(use):
+    code = f"import socket\na, b = socket.socketpair()\na.sendmsg([b'here'])\nprint(b.recv(4))\n{use}"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(OFFLINE)}, capture_output=True, text=True)
+    assert done.stdout == "b'here'\n"  # processes of one machine may talk
+    assert "RuntimeError: no network in this step" in done.stderr

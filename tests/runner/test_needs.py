@@ -40,7 +40,7 @@ def test_what_the_machine_lacks_is_said_of_unaltered_profiles_only(tree, cost, s
 
 def test_all_that_is_lacking_is_said_at_once(tree):
     declare(tree, memory_gb=100000, disk_gb=10**9)
-    assert re.search("not here: it needs 100000 GB of memory, .*; it needs 1.* on the disk", dry(tree))
+    assert re.search("not here: it needs 100000 GB of memory, .*\n  not here: it needs 1.* on the disk", dry(tree))
 
 
 def test_what_the_cache_holds_needs_no_free_disk(tree):

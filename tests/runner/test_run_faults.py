@@ -49,6 +49,7 @@ def reset():
 """
 
 
+@faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_promotion_cut_off_at_any_step_shows_the_old_result_or_the_new_one(tree, fault):
     said = tree.python(
@@ -69,6 +70,71 @@ print("steps", told["step"])
     assert int(said.split()[-1]) > 6
 
 
+@faults.linux
+def test_a_promotion_for_which_there_is_no_room_leaves_the_old_result(tree):
+    said = tree.python(
+        f"""{_PREPARE}
+shutil.rmtree(target)
+shutil.copytree(kept / "old", target)
+for told in faults.rooms(lambda: promote.promote(job), by=2000):
+    assert told["error"][0] == "OSError", told
+    assert same(target, kept / "old") and [p.name for p in target.parent.iterdir()] == ["cpu"], told
+print("bytes", told["step"])
+"""
+    )
+    assert int(said.split()[-1]) > 10_000
+
+
+@faults.linux
+def test_a_run_for_whose_files_there_is_no_room_is_none(tree):
+    said = tree.python(
+        f"""{_PREPARE}
+def run():
+    outcome = execute.run(job, lambda *told: None, stop)
+    assert outcome.state == "finished", outcome
+
+reset()
+for told in faults.rooms(run, by=2000):
+    assert told["error"][0] == "OSError" or "the disk is full" in told["error"][1], told
+    assert not execute.finished(job) and same(target, kept / "old"), told
+    reset()
+print("bytes", told["step"])
+"""
+    )
+    assert int(said.split()[-1]) > 10_000
+
+
+@faults.linux
+def test_where_folders_cannot_be_exchanged_a_killed_promotion_loses_neither_result(tree):
+    said = tree.python(
+        f"""{_PREPARE}
+promote._exchange = lambda one, other: False
+shutil.rmtree(target)
+shutil.copytree(kept / "old", target)
+absent = 0
+for told in faults.steps(lambda: promote.promote(job), target.parent, "killed"):
+    if not target.exists():
+        absent += 1
+        assert same(target.with_name(".cpu-old"), kept / "old"), told
+    else:
+        assert same(target, kept / "old") or same(target, kept / "new"), told
+    copy, promote.shutil.copy = promote.shutil.copy, None  # the next promotion fails at its first copy
+    try:
+        promote.promote(job)
+    except TypeError:
+        promote.shutil.copy = copy
+    assert same(target, kept / "old") or same(target, kept / "new"), told
+    promote.promote(job)
+    assert same(target, kept / "new") and [p.name for p in target.parent.iterdir()] == ["cpu"], told
+    shutil.rmtree(target)
+    shutil.copytree(kept / "old", target)
+print(absent)
+"""
+    )
+    assert int(said) == 1
+
+
+@faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_run_cut_off_at_any_step_of_its_end_is_none_or_whole(tree, fault):
     said = tree.python(
@@ -136,7 +202,10 @@ def test_a_finished_run_that_was_changed_since_is_made_again(finished_tree, tree
     assert ledger.read(folder)["claims"] == ledger.read(true)["claims"] == ledger.read(tree.promoted)["claims"]
 
 
-@pytest.mark.parametrize("fault", ["edited ledger", "samples of another run", "missing figure"])
+PROMOTED = ["edited ledger", "samples of another run", "truncated figure", "edited numbers", "missing", "one too many"]
+
+
+@pytest.mark.parametrize("fault", PROMOTED)
 def test_a_promoted_result_that_was_changed_since_is_put_right(tree, fault):
     before = {path.name: path.read_bytes() for path in tree.promoted.iterdir()}
     if fault == "edited ledger":
@@ -144,8 +213,14 @@ def test_a_promoted_result_that_was_changed_since_is_put_right(tree, fault):
         path.write_text(path.read_text().replace('"supported"', '"contradicted"'))
     elif fault == "samples of another run":
         shutil.copy(tree.run_folder("demo", "smoke") / "samples.parquet", tree.promoted)
-    else:
+    elif fault == "truncated figure":
+        (tree.promoted / "differences.png").write_bytes(before["differences.png"][:1000])
+    elif fault == "edited numbers":
+        (tree.promoted / "differences.csv").write_bytes(before["differences.csv"].replace(b"1", b"2"))
+    elif fault == "missing":
         (tree.promoted / "differences.png").unlink()
+    else:
+        (tree.promoted / "older.csv").write_text("of an older run")
     assert "finished run found" in tree("run", "demo")
     assert {path.name: path.read_bytes() for path in tree.promoted.iterdir()} == before
 
@@ -157,6 +232,15 @@ def test_a_promoted_result_from_another_machine_stays(tree):
     path.write_text(json.dumps(stored))
     assert "finished run found" in tree("run", "demo")
     assert json.loads(path.read_text()) == stored
+
+
+@pytest.mark.parametrize("seal", ["", "{}", "[]", "5", '{"run.json": "0"}', '{"../x": "0"}'])
+def test_a_seal_that_names_not_the_files_is_none(tree, seal):
+    (tree.run_folder() / "DONE").write_text(seal)
+    said = tree.python(
+        "from papercore.runner import execute, jobs\nprint(execute.finished(jobs.plan('demo', 'smoke')))"
+    )
+    assert said.strip() == "False"
 
 
 def test_a_full_disk_is_said_in_one_sentence(tree):
@@ -282,7 +366,8 @@ def read(seed):
     path = next(notebooks.glob("*_demo.ipynb"))
     with kernel.started(notebooks, {}, Path(f"record-{seed}"), stop) as (manager, _):
         papermill.execute_notebook(path, f"out-{seed}.ipynb", parameters={"seed": seed, "n_texts": 50 + seed},
-                                   km=manager, kernel_name="python3", language="python", progress_bar=False)
+                                   km=manager, kernel_name="python3", language="python", progress_bar=False,
+                                   execution_timeout=120)
 
 with ThreadPoolExecutor(4) as pool:
     list(pool.map(read, range(4)))
