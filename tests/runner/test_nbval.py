@@ -74,6 +74,8 @@ def test_a_cell_that_uses_the_network_fails_and_says_why(tree, executed, use, ev
 )
 def test_every_way_out_is_closed(use):
     code = f"import socket\na, b = socket.socketpair()\na.sendmsg([b'here'])\nprint(b.recv(4))\n{use}"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(OFFLINE)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(OFFLINE)}, capture_output=True, text=True
+    )
     assert done.stdout == "b'here'\n"  # processes of one machine may talk
     assert "RuntimeError: no network in this step" in done.stderr
