@@ -41,6 +41,22 @@ def test_the_kernel_of_a_killed_runner_is_ended(tmp_path):
     kernel.reap(record)  # nothing to do
 
 
+def test_a_kernel_whose_number_was_not_noted_yet_is_found_by_its_connection_file(tmp_path):
+    record, folder = tmp_path / "kernel.json", tmp_path / "sockets"
+    folder.mkdir()
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)", "-f"]
+    left, other = psutil.Popen([*sleep, str(folder / "k.json")]), psutil.Popen([*sleep, str(tmp_path / "k.json")])
+    try:
+        record.write_text(json.dumps({"folder": str(folder)}))
+        kernel.reap(record)
+        assert not left.is_running()
+        assert other.is_running()
+        assert not folder.exists() and not record.exists()
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_another_process_with_the_same_number_is_left_alone(tmp_path):
     record = tmp_path / "kernel.json"
     other = psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
