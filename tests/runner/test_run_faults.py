@@ -41,76 +41,73 @@ def same(one, other):
     names = [sorted(p.name for p in folder.iterdir()) if folder.is_dir() else None for folder in (one, other)]
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, names[0], shallow=False)[1:])
 
+def old():
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(kept / "old", target)
+
 def reset():
-    for place, source in ((target, "old"), (job.folder, None)):
-        shutil.rmtree(place, ignore_errors=True)
-        if source:
-            shutil.copytree(kept / source, place)
+    old()
+    shutil.rmtree(job.folder, ignore_errors=True)
+
+def run():
+    outcome = execute.run(job, lambda *told: None, stop)
+    assert outcome.state in ("finished", "found"), outcome
+
+def alone():
+    return [path.name for path in target.parent.iterdir()] == ["cpu"]
 """
+
+
+def injected(tree, code: str) -> int:
+    """Run code after what _PREPARE prepares; the number that it prints last."""
+    return int(tree.python(f"{_PREPARE}\n{code}").split()[-1])
 
 
 @faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_promotion_cut_off_at_any_step_shows_the_old_result_or_the_new_one(tree, fault):
-    said = tree.python(
-        f"""{_PREPARE}
-shutil.rmtree(target)
-shutil.copytree(kept / "old", target)
+    code = f"""
+old()
 for told in faults.steps(lambda: promote.promote(job), target.parent, {fault!r}):
     assert same(target, kept / "old") or same(target, kept / "new"), told
     assert {fault!r} != "full" or told["error"] is None or told["error"][0] == "OSError", told
     promote.promote(job)
-    assert same(target, kept / "new"), told
-    assert [p.name for p in target.parent.iterdir()] == ["cpu"], told
-    shutil.rmtree(target)
-    shutil.copytree(kept / "old", target)
-print("steps", told["step"])
+    assert same(target, kept / "new") and alone(), told
+    old()
+print(told["step"])
 """
-    )
-    assert int(said.split()[-1]) > 6
+    assert injected(tree, code) > 6
 
 
 @faults.linux
 def test_a_promotion_for_which_there_is_no_room_leaves_the_old_result(tree):
-    said = tree.python(
-        f"""{_PREPARE}
-shutil.rmtree(target)
-shutil.copytree(kept / "old", target)
+    code = """
+old()
 for told in faults.rooms(lambda: promote.promote(job), by=2000):
-    assert told["error"][0] == "OSError", told
-    assert same(target, kept / "old") and [p.name for p in target.parent.iterdir()] == ["cpu"], told
-print("bytes", told["step"])
+    assert told["error"][0] == "OSError" and same(target, kept / "old") and alone(), told
+print(told["step"])
 """
-    )
-    assert int(said.split()[-1]) > 10_000
+    assert injected(tree, code) > 10_000
 
 
 @faults.linux
 def test_a_run_for_whose_files_there_is_no_room_is_none(tree):
-    said = tree.python(
-        f"""{_PREPARE}
-def run():
-    outcome = execute.run(job, lambda *told: None, stop)
-    assert outcome.state == "finished", outcome
-
+    code = """
 reset()
 for told in faults.rooms(run, by=2000):
-    assert told["error"][0] == "OSError" or "the disk is full" in told["error"][1], told
+    assert "disk is full" in told["error"][1] or told["error"][0] == "OSError", told
     assert not execute.finished(job) and same(target, kept / "old"), told
     reset()
-print("bytes", told["step"])
+print(told["step"])
 """
-    )
-    assert int(said.split()[-1]) > 10_000
+    assert injected(tree, code) > 10_000
 
 
 @faults.linux
 def test_where_folders_cannot_be_exchanged_a_killed_promotion_loses_neither_result(tree):
-    said = tree.python(
-        f"""{_PREPARE}
+    code = """
 promote._exchange = lambda one, other: False
-shutil.rmtree(target)
-shutil.copytree(kept / "old", target)
+old()
 absent = 0
 for told in faults.steps(lambda: promote.promote(job), target.parent, "killed"):
     if not target.exists():
@@ -118,31 +115,24 @@ for told in faults.steps(lambda: promote.promote(job), target.parent, "killed"):
         assert same(target.with_name(".cpu-old"), kept / "old"), told
     else:
         assert same(target, kept / "old") or same(target, kept / "new"), told
-    copy, promote.shutil.copy = promote.shutil.copy, None  # the next promotion fails at its first copy
+    copy, shutil.copy = shutil.copy, None  # the next promotion fails at its first copy
     try:
         promote.promote(job)
     except TypeError:
-        promote.shutil.copy = copy
+        shutil.copy = copy
     assert same(target, kept / "old") or same(target, kept / "new"), told
     promote.promote(job)
-    assert same(target, kept / "new") and [p.name for p in target.parent.iterdir()] == ["cpu"], told
-    shutil.rmtree(target)
-    shutil.copytree(kept / "old", target)
+    assert same(target, kept / "new") and alone(), told
+    old()
 print(absent)
 """
-    )
-    assert int(said) == 1
+    assert injected(tree, code) == 1
 
 
 @faults.linux
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_run_cut_off_at_any_step_of_its_end_is_none_or_whole(tree, fault):
-    said = tree.python(
-        f"""{_PREPARE}
-def run():
-    outcome = execute.run(job, lambda *told: None, stop)
-    assert outcome.state in ("finished", "found"), outcome
-
+    code = f"""
 reset()
 for told in faults.steps(run, Path.cwd(), {fault!r}):
     if execute.finished(job):
@@ -153,10 +143,9 @@ for told in faults.steps(run, Path.cwd(), {fault!r}):
     assert same(target, kept / "new"), told
     assert {{p.name for p in job.folder.iterdir()}} == {{p.name for p in (kept / "run").iterdir()}}, told
     reset()
-print("steps", told["step"])
+print(told["step"])
 """
-    )
-    assert int(said.split()[-1]) > 20
+    assert injected(tree, code) > 20
 
 
 def test_where_folders_cannot_be_exchanged_a_failing_promotion_takes_its_first_step_back(tree):
@@ -164,7 +153,7 @@ def test_where_folders_cannot_be_exchanged_a_failing_promotion_takes_its_first_s
         f"""{_PREPARE}
 promote._exchange = lambda one, other: False
 promote.promote(job)
-assert same(target, kept / "new") and [p.name for p in target.parent.iterdir()] == ["cpu"]
+assert same(target, kept / "new") and alone()
 rename, calls = Path.rename, []
 def second(self, other):
     calls.append(self)
@@ -176,7 +165,7 @@ try:
     promote.promote(job)
 except OSError as error:
     print(error.strerror)
-assert same(target, kept / "new") and [p.name for p in target.parent.iterdir()] == ["cpu"]
+assert same(target, kept / "new") and alone()
 """
     )
     assert said.strip() == "Input/output error"
