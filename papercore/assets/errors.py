@@ -1,6 +1,10 @@
 """What can go wrong with bytes, each said in one sentence. Floor: assets."""
 
+import errno
 import re
+
+# What a full disk, a quota and a limit on a file's size say.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class AssetError(RuntimeError):

@@ -4,7 +4,6 @@ Sources are tried in order; a file has a temporary name until its sha256 is righ
 kept for the next call, one process downloads while others wait, and a broken cached file is fetched anew.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -18,13 +17,12 @@ from filelock import FileLock
 
 from papercore.assets.cache import cache_dir
 from papercore.assets.catalogue import Asset, Part, Source, catalogue, entry
-from papercore.assets.errors import AssetError, AssetUnavailable, redacted
+from papercore.assets.errors import DISK_FULL, AssetError, AssetUnavailable, redacted
 from papercore.assets.opened import record
 from papercore.assets.packages import NOWHERE, Place, places
 from papercore.assets.progress import Report, progress
 
 _CHUNK = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fetch(name: str) -> Path:
@@ -48,7 +46,7 @@ def obtain(asset: Asset) -> Path:
         _sweep(asset, parts)
     except OSError as error:
         cure = "make it writable, or set PAPERCORE_CACHE to a folder that is"
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             cure = f"free {2 * asset.size / 1e6:.0f} MB there, or set PAPERCORE_CACHE to a folder on a larger disk"
         why = error.strerror or error
         raise AssetError(f"{asset.name} cannot be stored in {cache_dir()} ({why}): {cure}") from None
@@ -172,7 +170,7 @@ def _deliver(part: Part, sha256: str, limit: int, work: Path, where: list[Place]
                     return raw
                 problems.append(f"{place.name} has other bytes (sha256 {digest[:12]}..., not {sha256[:12]}...)")
         except Exception as error:  # networks, proxies and damaged archives each fail in their own way: try the next
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             problems.append(f"{place.name}: {reason}")

@@ -4,6 +4,7 @@ Layer 0 is the embeddings (the input of block 1), layer L the residual stream af
 transformers' `hidden_states`, except that the last layer is read before the final norm.
 """
 
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 
 from papercore.models.errors import ModelError
 
-SITES = ("resid_post", "attn_out", "mlp_out")
+SITES = ("resid_post", "attn_out", "mlp_in", "mlp_out", "post_attention_layernorm")
+# The module's name says when it runs, not what it normalises: the residual stream after attention in Llama, Qwen-2 and
+# Gemma, attention's output alone in Gemma-2 and Gemma-3, the block's input in GPT-NeoX.
+NORM = "post_attention_layernorm"
 # What the modelling files of transformers call the two halves of a block.
 SUBMODULES = {
     "attn_out": ("self_attn", "attn", "attention", "self_attention"),
@@ -49,7 +53,11 @@ class Transformer:
             part = next((n for n in names if all(hasattr(block, n) for block in stacks[0])), None)
             if part is not None:
                 self.parts[site] = [getattr(block, part) for block in self.blocks]
-        self.sites: tuple[str, ...] = ("resid_post", *self.parts)
+        if "mlp_out" in self.parts:
+            self.parts["mlp_in"] = self.parts["mlp_out"]
+        if all(hasattr(block, NORM) for block in stacks[0]):
+            self.parts[NORM] = [getattr(block, NORM) for block in self.blocks]
+        self.sites: tuple[str, ...] = ("resid_post", *(site for site in SITES if site in self.parts))
 
     def supports(self, site: str) -> bool:
         """Whether this architecture has `site`."""
@@ -61,6 +69,11 @@ class Transformer:
             raise ModelError(f"unknown site {site!r}; the sites are {', '.join(SITES)}")
         if not self.supports(site):
             raise ModelError(f"the {self.architecture} architecture has no {site}; it has {', '.join(self.sites)}")
+        if site == NORM and not self.norm_feeds_mlp:
+            raise ModelError(
+                f"in the {self.architecture} architecture {NORM} is not the normed residual stream after attention "
+                "that the MLP reads; take mlp_in for that, or resid_post"
+            )
         lowest = 0 if site == "resid_post" else 1
         allowed = f"choose from {lowest} to {self.n_layers}"
         if not layers:
@@ -84,8 +97,28 @@ class Transformer:
         self.blocks[layer - 1].output = (value, *output[1:]) if isinstance(output, tuple) else value
 
     def part(self, site: str, layer: int) -> torch.Tensor:
-        """What the attention or MLP module of block `layer` returns, before any norm that follows it."""
-        return _states(self.parts[site][layer - 1].output)
+        """What the site's module of block `layer` returns, before any norm after it; for mlp_in, what it gets."""
+        module = self.parts[site][layer - 1]
+        return module.input if site == "mlp_in" else _states(module.output)
+
+    @cached_property
+    @torch.no_grad()
+    def norm_feeds_mlp(self) -> bool:
+        """Whether post_attention_layernorm norms block input + attention, and the MLP reads what it returns.
+
+        Seen in what block 1 makes of two tokens, not taken from a list of architectures.
+        """
+        if not {NORM, "attn_out", "mlp_in"} <= set(self.parts):
+            return False
+        norm, ids = self.parts[NORM][0], torch.tensor([[0, 1]], device=self.device)
+        with self.nn.trace(input_ids=ids, attention_mask=torch.ones_like(ids)) as tracer:
+            stream = self.residual(0).save()
+            attention = self.part("attn_out", 1).save()
+            normed = norm.input.save()
+            said = self.part(NORM, 1).save()
+            read = self.part("mlp_in", 1).save()
+            tracer.stop()
+        return torch.allclose(normed, stream + attention, rtol=1e-3) and torch.equal(said, read)
 
 
 def _states(output: torch.Tensor | tuple) -> torch.Tensor:

@@ -20,6 +20,7 @@ from unittest import mock
 
 import torch
 
+from papercore.assets import DISK_FULL
 from papercore.models import memory
 from papercore.models.errors import ModelError
 from papercore.models.model import Model
@@ -27,7 +28,7 @@ from papercore.models.store import versions
 
 DTYPES = ("float32", "bfloat16", "float16")
 _MANIFEST = "sha256.json"
-_UNSTORED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+_UNSTORED = (*DISK_FULL, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def load_model(

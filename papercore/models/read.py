@@ -26,9 +26,10 @@ def activations(
 ) -> torch.Tensor | list[torch.Tensor] | dict[int, torch.Tensor | list[torch.Tensor]]:
     """Activations of each text, (n_texts, d_model) float32 on the CPU; for a list of layers a dict of them.
 
-    site: resid_post at layers 0 to n_layers (the last one before the final norm), or attn_out and mlp_out, what those
-    modules of block L return, at layers 1 to n_layers. position: "last" and "mean" are over the text's own tokens,
-    special tokens included; an integer counts them, from the end if negative; "all" gives a list of
+    site: resid_post at layers 0 to n_layers (the last one before the final norm); at layers 1 to n_layers attn_out and
+    mlp_out, what those modules of block L return, mlp_in, what its MLP reads, and post_attention_layernorm, which is
+    refused where it is not the normed residual stream after attention. position: "last" and "mean" are over the text's
+    own tokens, special tokens included; an integer counts them, from the end if negative; "all" gives a list of
     (n_tokens_i, d_model). batch_tokens: padded tokens a batch (larger ones overflow a CPU's caches and are slower).
     steer: read with it in place; a text is one forward pass, of which "generated" is nothing. Raises ModelError.
     """

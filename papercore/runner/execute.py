@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import math
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
-from papercore.assets import AssetUnavailable
+from papercore.assets import DISK_FULL, AssetUnavailable
 from papercore.runner import kernel, keys, needs, promote
 from papercore.runner.jobs import Job, checkout, runs, write
 from papercore.study import Study, ledger, parameters
@@ -194,7 +193,7 @@ def sentence(err: Exception, limit: int = 0) -> str:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
 
-    if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(err, OSError) and err.errno in DISK_FULL:
         return "the disk is full: free some space for .papercore and figures, then run again"
     if isinstance(err, CellTimeoutError):
         return f"no end after {limit} s (--cell-timeout allows more)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -146,11 +147,31 @@ class Claim(_Strict):
         return self.test.value if self.test.value is not None else reported if isinstance(reported, float) else None
 
 
+class PaperTable(_Strict):
+    """A table or the cells of a figure of the paper's, with its source."""
+
+    where: str = Field(min_length=1)
+    columns: list[str]
+    rows: dict[str, list[float]]
+
+    @model_validator(mode="after")
+    def _fits(self):
+        for name, values in self.rows.items():
+            if len(values) != len(self.columns):
+                raise ValueError(f"row {name} has {len(values)} values for {len(self.columns)} columns")
+        return self
+
+    def frame(self) -> pd.DataFrame:
+        """The table with its row names as index."""
+        return pd.DataFrame.from_dict(self.rows, orient="index", columns=self.columns)
+
+
 class Claims(_Strict):
     """One paper's claims.yaml."""
 
     paper: Paper
     cost: dict[Profile, Cost]
+    tables: dict[str, PaperTable] = {}
     claims: list[Claim]
 
     @model_validator(mode="after")

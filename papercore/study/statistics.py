@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import numpy as np
 
 RESAMPLES = 1000
+PERMUTATIONS = 10_000  # beyond so many ways to deal the labels, as many random ones
 BOOTSTRAP_SEED = 20240930
 
 Table = dict[str, np.ndarray]
@@ -36,6 +39,18 @@ def within_minus_between(t: Table, w: np.ndarray) -> float:
     """Mean value of pairs labelled "within" minus that of pairs labelled "between"."""
     within = t["label"] == "within"
     return float(np.average(t["value"], weights=w * within) - np.average(t["value"], weights=w * ~within))
+
+
+def label_difference(t: Table, w: np.ndarray) -> float:
+    """Mean value of the units labelled 1 minus that of the units labelled 0."""
+    one = t["label"] == "1"
+    return float(np.average(t["value"], weights=w * one) - np.average(t["value"], weights=w * ~one))
+
+
+def within_minus_rest(t: Table, w: np.ndarray) -> float:
+    """Mean value of the pairs labelled 11 (both units are in the group) minus that of the pairs 10, 01 and 00."""
+    both = t["label"] == "11"
+    return float(np.average(t["value"], weights=w * both) - np.average(t["value"], weights=w * ~both))
 
 
 def slope(t: Table, w: np.ndarray) -> float:
@@ -79,17 +94,23 @@ STATISTICS: dict[str, Callable[[Table, np.ndarray], float]] = {
     "mean_difference": mean_difference,
     "ratio_of_sums": ratio_of_sums,
     "within_minus_between": within_minus_between,
+    "label_difference": label_difference,
+    "within_minus_rest": within_minus_rest,
     "slope": slope,
     "rank_correlation": rank_correlation,
     "auroc": auroc,
     "kappa": kappa,
 }
+# Few units in two groups: their interval comes from dealing the units' labels anew.
+PERMUTED = {"label_difference", "within_minus_rest"}
 TWO_ARMS = {"mean_difference", "ratio_of_sums"}
 ONE_ARM = set(STATISTICS) - TWO_ARMS
 # Columns besides unit and value; and the range outside which an interval means nothing.
 NEEDS = {
     "pairwise_mean": ["other"],
     "within_minus_between": ["other", "label"],
+    "label_difference": ["label"],
+    "within_minus_rest": ["other", "label"],
     "slope": ["x"],
     "rank_correlation": ["x"],
     "auroc": ["label"],
@@ -122,7 +143,8 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
 
     Variance = unit-bootstrap variance + between-seed variance / S; the quantile is Student's t with Satterthwaite's
     degrees of freedom. A rate that no seed moves gets Wilson's interval, a paired difference of two such rates
-    Newcombe's (method 10 of Newcombe 1998). exact=True: a count or an identity, no resampling. Raises SampleError.
+    Newcombe's (method 10 of Newcombe 1998), those of PERMUTED a permutation interval. exact=True: a count or an
+    identity, no resampling. Raises SampleError.
     """
     from scipy.stats import t as student
 
@@ -134,6 +156,7 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
     if name == "rate" and not np.isin(t["value"], (0, 1)).all():
         raise SampleError(f"{where}: a rate is the share of units with value 1, but some values are neither 0 nor 1")
     units, index, n = _units(t)
+    group = _groups(t["label"], index, units, where) if name in PERMUTED else None
     seed = t.get("seed", np.zeros(len(table), dtype=int))
     parts = [np.flatnonzero(seed == s) for s in np.unique(seed)]
     tables = [{column: values[rows] for column, values in t.items()} for rows in parts]
@@ -145,6 +168,12 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
         return Estimate(value, value, value, n, seeds)
     if n < 2:
         raise SampleError(f"{where}: one unit ({units[0]}) has no sampling distribution; give two or more")
+    if name in PERMUTED:
+        lo, hi = _permuted(f, t, index, group, level)
+        spread = (
+            float(student.ppf((1 + level) / 2, seeds - 1) * each.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else 0.0
+        )
+        return Estimate(value, value - np.hypot(lo, spread), value + np.hypot(hi, spread), n, seeds)
     # Every seed alike: resampling would see no variation at all, and the closed forms do.
     alike = all(np.array_equal(part[c], tables[0][c]) for part in tables[1:] for c in ("value", "versus") if c in part)
     if alike and name == "rate":
@@ -188,6 +217,49 @@ def _bootstrap(f, tables: list[Table], indices: list[np.ndarray], n: int) -> np.
     if np.isfinite(draws).sum() < RESAMPLES / 2:
         raise SampleError("more than half of the resamples lack a class or all variation: too few units")
     return draws
+
+
+def _permuted(f, t: Table, index: np.ndarray, group: np.ndarray, level: float) -> tuple[float, float]:
+    """How far a permutation interval reaches below and above the statistic.
+
+    The units' labels 0 and 1 are dealt anew, in all ways or in PERMUTATIONS random ones (Ernst 2004, Statistical
+    Science 19:676). The interval is the statistic minus the quantiles of those deals, so it leaves 0 out exactly where
+    the test rejects. Seeds are averaged first.
+    """
+    rows, place = np.unique(index.T, axis=0, return_inverse=True)
+    place = place.ravel()
+    value = np.bincount(place, weights=t["value"]) / np.bincount(place)
+    ones = np.flatnonzero(group)
+    if comb(len(group), len(ones)) <= PERMUTATIONS:
+        deals = combinations(range(len(group)), len(ones))
+    else:
+        rng = np.random.default_rng(BOOTSTRAP_SEED)
+        deals = [ones, *(rng.choice(len(group), len(ones), replace=False) for _ in range(PERMUTATIONS - 1))]
+    draws, alike = [], np.ones(len(rows))
+    for deal in deals:
+        dealt = np.zeros(len(group), dtype=bool)
+        dealt[list(deal)] = True
+        inside = dealt[rows].all(axis=1)
+        draws.append(f({"value": value, "label": np.where(inside, "1" * len(index), "0")}, alike))
+    draws = np.sort(draws)
+    cut = int((1 - level) / 2 * len(draws))
+    return max(draws[-1 - cut], 0.0), max(-draws[cut], 0.0)
+
+
+def _groups(labels: np.ndarray, index: np.ndarray, units: np.ndarray, where: str) -> np.ndarray:
+    """Label of each unit, True for 1; a pair's label is that of its first unit and that of its second."""
+    group: dict[int, str] = {}
+    for row, label in zip(index.T, labels, strict=True):
+        if len(label) != len(row) or set(label) - {"0", "1"}:
+            kind = "0 or 1" if len(row) == 1 else "00, 01, 10 or 11, the labels of its two units"
+            raise SampleError(f"{where}: the label of a row must be {kind}, not {label!r}")
+        for unit, one in zip(row, label, strict=True):
+            if group.setdefault(unit, one) != one:
+                raise SampleError(f"{where}: the unit {units[unit]} has both labels, 0 and 1")
+    ones = sum(label == "1" for label in group.values())
+    if not index.shape[0] <= ones < len(units):
+        raise SampleError(f"{where}: {ones} of {len(units)} units have the label 1; both groups must have members")
+    return np.array([group[unit] == "1" for unit in range(len(units))])
 
 
 def _binary(values: np.ndarray) -> bool:

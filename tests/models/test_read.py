@@ -86,6 +86,41 @@ def test_submodules_equal_plain_hooks(model, site):
             hook.remove()
 
 
+@torch.no_grad()
+def test_mlp_in_equals_what_a_plain_hook_sees(small):
+    seen = []
+    hook = blocks(small)[1].mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0]))
+    try:
+        for text in TEXTS[:3]:
+            (ours,) = small.activations([text], 2, "mlp_in", position="all", cache=False)
+            seen.clear()
+            small.nn._module(ids_of(small, text))
+            assert relative_error(ours, seen[0]) <= TOLERANCE
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma"])
+@torch.no_grad()
+def test_post_attention_layernorm_is_the_normed_stream_after_attention(tiny, architecture):
+    model, text, layer = tiny(architecture), TEXTS[2], 2
+    (normed,) = model.activations([text], layer, "post_attention_layernorm", position="all")
+    (before,) = model.activations([text], layer - 1, position="all")
+    (attention,) = model.activations([text], layer, "attn_out", position="all")
+    norm = blocks(model)[layer - 1].post_attention_layernorm
+    assert relative_error(normed, norm(before + attention)) <= TOLERANCE
+    assert torch.equal(normed, model.activations([text], layer, "mlp_in", position="all")[0])
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3_text", "gpt_neox"])
+def test_post_attention_layernorm_that_means_something_else_is_refused(tiny, architecture):
+    model = tiny(architecture)
+    assert hasattr(blocks(model)[0], "post_attention_layernorm")
+    sentence = f"in the {architecture} architecture post_attention_layernorm is not the normed residual stream"
+    with pytest.raises(ModelError, match=sentence):
+        model.activations(TEXTS, 1, "post_attention_layernorm")
+
+
 def test_site_that_is_absent_is_refused_by_name(tiny):
     opt = tiny("opt")
     assert opt.sites == ("resid_post", "attn_out") and not opt.supports("mlp_out")
@@ -145,7 +180,7 @@ def test_weights_that_are_not_finite_are_reported(folders):
         ({"layers": 1.5}, "layer 1.5 is out of range"),
         ({"layers": []}, "no layer was asked for; choose from 0 to 3"),
         ({"layers": 0, "site": "attn_out"}, "layer 0 is out of range for attn_out in .*; choose from 1 to 3"),
-        ({"site": "resid_pre"}, "unknown site 'resid_pre'; the sites are resid_post, attn_out, mlp_out"),
+        ({"site": "resid_pre"}, "unknown site 'resid_pre'; the sites are resid_post, attn_out, mlp_in, mlp_out"),
         ({"position": "first"}, "unknown position 'first'; choose last, mean, all or an integer"),
         ({"position": 2}, "text 1 has 2 tokens, too few for position 2"),
         ({"position": -3}, "text 1 has 2 tokens, too few for position -3"),

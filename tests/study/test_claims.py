@@ -71,6 +71,19 @@ def test_not_yaml():
         claims.parse("a: [1", "papers/x/claims.yaml")
 
 
+def test_a_papers_table_becomes_a_frame_and_a_short_row_is_named():
+    cosines = {"where": "figure 3", "columns": ["EN", "DE"], "rows": {"EN": [1.0, 0.5], "DE": [0.5, 1.0]}}
+    frame = (
+        claims.parse(yaml.safe_dump({**GOOD, "tables": {"cosines": cosines}}, sort_keys=False), "x")
+        .tables["cosines"]
+        .frame()
+    )
+    assert frame.loc["EN", "DE"] == 0.5 and list(frame.index) == list(frame.columns) == ["EN", "DE"]
+    cosines["rows"]["DE"] = [0.5]
+    with pytest.raises(claims.ClaimsError, match="row DE has 1 values for 2 columns"):
+        claims.parse(yaml.safe_dump({**GOOD, "tables": {"cosines": cosines}}, sort_keys=False), "x")
+
+
 @pytest.mark.parametrize("slug", rooms.slugs())
 def test_every_rooms_claims_are_valid_and_name_known_assets(slug):
     from papercore.assets import catalogue

@@ -63,6 +63,92 @@ def test_rates_that_never_differ_still_have_an_interval():
     assert e.value == 0 and e.lo < -0.01 and e.hi > 0.01
 
 
+def groups(values, labels, **columns):
+    return pd.DataFrame({"unit": [f"u{i}" for i in range(len(values))], "value": values, "label": labels, **columns})
+
+
+def test_a_label_difference_leaves_zero_out_exactly_where_the_permutation_test_rejects(rng):
+    labels = np.array(list("1111111" + "00000000"))
+    decided = []
+    for shift in np.linspace(0, 3, 16):
+        x = rng.normal(size=15) + shift * (labels == "1")
+
+        def difference(a, b):
+            return a.mean() - b.mean()
+
+        peer = stats.permutation_test(
+            (x[:7], x[7:]), difference, n_resamples=np.inf, permutation_type="independent", alternative="greater"
+        )
+        e = estimate("label_difference", arm(groups(x, labels), "x"), 0.95)
+        assert e.n == 15 and e.value == pytest.approx(x[:7].mean() - x[7:].mean())
+        assert (e.lo > 0) == (peer.pvalue <= 0.025)
+        decided.append(e.lo > 0)
+    assert {False, True} == set(decided)
+
+
+def test_few_labelled_units_never_decide():
+    # 3 of 6 can be dealt in 20 ways: no p value lies below 1/20.
+    e = estimate("label_difference", arm(groups([9.0, 9, 9, 0, 0, 0], list("111000")), "x"), 0.95)
+    assert e.value == 9 and e.lo <= 0
+    # 70 ways for 4 of 8.
+    e = estimate("label_difference", arm(groups([9.0, 9, 9, 9, 0, 0, 0, 0], list("11110000")), "x"), 0.95)
+    assert e.lo > 0
+
+
+def test_pairs_within_a_group_against_a_permutation_test_by_hand(rng):
+    from itertools import combinations
+
+    n, members = 9, {0, 1, 2, 3}
+    cosine = rng.normal(size=(n, n))
+    table = [
+        (f"u{i}", f"u{j}", cosine[i, j] + (i in members and j in members), f"{int(i in members)}{int(j in members)}")
+        for i, j in combinations(range(n), 2)
+    ]
+    frame = pd.DataFrame(table, columns=["unit", "other", "value", "label"])
+    value = {(int(a[1]), int(b[1])): v for a, b, v, _ in table}
+
+    def difference(group):
+        inside = [v for (i, j), v in value.items() if i in group and j in group]
+        outside = [v for (i, j), v in value.items() if not (i in group and j in group)]
+        return np.mean(inside) - np.mean(outside)
+
+    deals = sorted(difference(set(deal)) for deal in combinations(range(n), 4))
+    e = estimate("within_minus_rest", arm(frame, "x"), 0.95)
+    assert e.value == pytest.approx(difference(members))
+    assert e.lo == pytest.approx(e.value - deals[-1 - int(0.025 * len(deals))])
+    assert e.hi == pytest.approx(e.value - deals[int(0.025 * len(deals))])
+
+
+def test_fitting_seeds_widen_a_permutation_interval(rng):
+    x, labels = rng.normal(size=15), list("1111111" + "00000000")
+    one = groups(x, labels)
+    still = pd.concat([one.assign(seed=s) for s in range(3)])
+    moved = pd.concat([one.assign(seed=s, value=x + s * (one["label"] == "1")) for s in range(3)])
+    widths = [estimate("label_difference", arm(t, "x"), 0.95) for t in (one, still, moved)]
+    single, unmoved, wider = [e.hi - e.lo for e in widths]
+    assert single == pytest.approx(unmoved) and wider > unmoved + 1
+
+
+def test_many_labelled_units_are_dealt_at_random_and_the_same_each_time(rng):
+    table = arm(groups(rng.normal(size=60), ["1"] * 30 + ["0"] * 30), "x")
+    assert estimate("label_difference", table, 0.95) == estimate("label_difference", table, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("statistic", "table", "sentence"),
+    [
+        ("label_difference", {"label": ["1", "x"]}, "the label of a row must be 0 or 1, not 'x'"),
+        ("within_minus_rest", {"other": ["b", "c"], "label": ["1", "0"]}, "must be 00, 01, 10 or 11"),
+        ("within_minus_rest", {"other": ["b", "a"], "label": ["11", "01"]}, "the unit [ab] has both labels"),
+        ("label_difference", {"label": ["1", "1"]}, "2 of 2 units have the label 1"),
+    ],
+)
+def test_labels_that_deal_nothing_are_refused(statistic, table, sentence):
+    rows = pd.DataFrame({"unit": ["a", "b"], "value": [1.0, 2.0], **table})
+    with pytest.raises(SampleError, match=sentence):
+        estimate(statistic, arm(rows, "x"), 0.95)
+
+
 def test_rank_correlation_slope_auroc_kappa_agree_with_other_libraries(rng):
     from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
