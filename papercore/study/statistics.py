@@ -169,11 +169,11 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
     if n < 2:
         raise SampleError(f"{where}: one unit ({units[0]}) has no sampling distribution; give two or more")
     if name in PERMUTED:
-        lo, hi = _permuted(f, t, index, group, level)
+        lo, hi = _permuted(f, t, index, group, level, where)
         spread = (
             float(student.ppf((1 + level) / 2, seeds - 1) * each.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else 0.0
         )
-        return Estimate(value, value - np.hypot(lo, spread), value + np.hypot(hi, spread), n, seeds)
+        return Estimate(value, value - np.hypot(value - lo, spread), value + np.hypot(hi - value, spread), n, seeds)
     # Every seed alike: resampling would see no variation at all, and the closed forms do.
     alike = all(np.array_equal(part[c], tables[0][c]) for part in tables[1:] for c in ("value", "versus") if c in part)
     if alike and name == "rate":
@@ -219,31 +219,41 @@ def _bootstrap(f, tables: list[Table], indices: list[np.ndarray], n: int) -> np.
     return draws
 
 
-def _permuted(f, t: Table, index: np.ndarray, group: np.ndarray, level: float) -> tuple[float, float]:
-    """How far a permutation interval reaches below and above the statistic.
+def _permuted(f, t: Table, index: np.ndarray, group: np.ndarray, level: float, where: str) -> tuple[float, float]:
+    """The interval of all shifts of the rows labelled 1 (or 11) that a permutation test of the units does not reject.
 
     The units' labels 0 and 1 are dealt anew, in all ways or in PERMUTATIONS random ones (Ernst 2004, Statistical
-    Science 19:676). The interval is the statistic minus the quantiles of those deals, so it leaves 0 out exactly where
-    the test rejects. Seeds are averaged first.
+    Science 19:676). The statistic is linear in the values: with the rows shifted back by d, a deal gives a - d c, where
+    a is the statistic of the deal and c that of the rows' own mark; the true labels give T - d. So a deal stops d from
+    being rejected on one side of (T - a) / (1 - c). Seeds are averaged first. Raises SampleError for too few deals.
     """
     rows, place = np.unique(index.T, axis=0, return_inverse=True)
     place = place.ravel()
     value = np.bincount(place, weights=t["value"]) / np.bincount(place)
     ones = np.flatnonzero(group)
-    if comb(len(group), len(ones)) <= PERMUTATIONS:
+    ways = comb(len(group), len(ones))
+    if ways * (1 - level) / 2 < 1:
+        raise SampleError(
+            f"{where}: {len(ones)} of {len(group)} units have the label 1, which can be dealt in {ways} ways; "
+            f"an interval at level {level} needs {int(np.ceil(2 / (1 - level)))}"
+        )
+    if ways <= PERMUTATIONS:
         deals = combinations(range(len(group)), len(ones))
     else:
         rng = np.random.default_rng(BOOTSTRAP_SEED)
         deals = [ones, *(rng.choice(len(group), len(ones), replace=False) for _ in range(PERMUTATIONS - 1))]
-    draws, alike = [], np.ones(len(rows))
+    mark, alike = group[rows].all(axis=1).astype(float), np.ones(len(rows))
+    found = []
     for deal in deals:
         dealt = np.zeros(len(group), dtype=bool)
         dealt[list(deal)] = True
-        inside = dealt[rows].all(axis=1)
-        draws.append(f({"value": value, "label": np.where(inside, "1" * len(index), "0")}, alike))
-    draws = np.sort(draws)
-    cut = int((1 - level) / 2 * len(draws))
-    return max(draws[-1 - cut], 0.0), max(-draws[cut], 0.0)
+        label = np.where(dealt[rows].all(axis=1), "1" * len(index), "0")
+        found.append([f({"value": of, "label": label}, alike) for of in (value, mark)])
+    a, c = np.array(found).T
+    true = c > 1 - 1e-9
+    bounds = np.sort((a[true][0] - a[~true]) / (1 - c[~true]))
+    spare = int((1 - level) / 2 * len(a)) - int(true.sum())
+    return bounds[max(spare, 0)], bounds[-1 - max(spare, 0)]
 
 
 def _groups(labels: np.ndarray, index: np.ndarray, units: np.ndarray, where: str) -> np.ndarray:

@@ -86,37 +86,47 @@ def test_a_label_difference_leaves_zero_out_exactly_where_the_permutation_test_r
     assert {False, True} == set(decided)
 
 
-def test_few_labelled_units_never_decide():
-    # 3 of 6 can be dealt in 20 ways: no p value lies below 1/20.
-    e = estimate("label_difference", arm(groups([9.0, 9, 9, 0, 0, 0], list("111000")), "x"), 0.95)
-    assert e.value == 9 and e.lo <= 0
-    # 70 ways for 4 of 8.
+def test_a_label_difference_moves_with_the_group(rng):
+    labels = list("1111111" + "00000000")
+    x = rng.normal(size=15)
+    one = estimate("label_difference", arm(groups(x, labels), "x"), 0.95)
+    moved = estimate("label_difference", arm(groups(x + 3 * (np.array(labels) == "1"), labels), "x"), 0.95)
+    assert (moved.lo - one.lo, moved.hi - one.hi) == pytest.approx((3, 3))
+    turned = estimate("label_difference", arm(groups(-x, labels), "x"), 0.95)
+    assert (turned.lo, turned.hi) == pytest.approx((-one.hi, -one.lo))
+
+
+def test_as_many_deals_as_a_level_needs():
+    # 4 of 8 can be dealt in 70 ways, 3 of 6 in 20: no p value of those lies below 1/20.
     e = estimate("label_difference", arm(groups([9.0, 9, 9, 9, 0, 0, 0, 0], list("11110000")), "x"), 0.95)
-    assert e.lo > 0
+    assert e.lo > 0 and e.n == 8
+    with pytest.raises(SampleError, match=r"3 of 6 units have the label 1, which can be dealt in 20 ways; .* needs 40"):
+        estimate("label_difference", arm(groups([9.0, 9, 9, 0, 0, 0], list("111000")), "x"), 0.95)
 
 
 def test_pairs_within_a_group_against_a_permutation_test_by_hand(rng):
     from itertools import combinations
 
-    n, members = 9, {0, 1, 2, 3}
-    cosine = rng.normal(size=(n, n))
-    table = [
-        (f"u{i}", f"u{j}", cosine[i, j] + (i in members and j in members), f"{int(i in members)}{int(j in members)}")
-        for i, j in combinations(range(n), 2)
-    ]
-    frame = pd.DataFrame(table, columns=["unit", "other", "value", "label"])
-    value = {(int(a[1]), int(b[1])): v for a, b, v, _ in table}
+    n, members = 9, (0, 1, 2, 3)
+    cosine = {pair: rng.normal() + 1.5 * (set(pair) <= set(members)) for pair in combinations(range(n), 2)}
+    rows = [(f"u{i}", f"u{j}", v, f"{int(i in members)}{int(j in members)}") for (i, j), v in cosine.items()]
+    e = estimate("within_minus_rest", arm(pd.DataFrame(rows, columns=["unit", "other", "value", "label"]), "x"), 0.95)
 
-    def difference(group):
-        inside = [v for (i, j), v in value.items() if i in group and j in group]
-        outside = [v for (i, j), v in value.items() if not (i in group and j in group)]
+    def difference(group, shift):
+        value = {pair: v - shift * (set(pair) <= set(members)) for pair, v in cosine.items()}
+        inside = [v for pair, v in value.items() if set(pair) <= set(group)]
+        outside = [v for pair, v in value.items() if not set(pair) <= set(group)]
         return np.mean(inside) - np.mean(outside)
 
-    deals = sorted(difference(set(deal)) for deal in combinations(range(n), 4))
-    e = estimate("within_minus_rest", arm(frame, "x"), 0.95)
-    assert e.value == pytest.approx(difference(members))
-    assert e.lo == pytest.approx(e.value - deals[-1 - int(0.025 * len(deals))])
-    assert e.hi == pytest.approx(e.value - deals[int(0.025 * len(deals))])
+    def p_values(shift):
+        deals = np.array([difference(deal, shift) for deal in combinations(range(n), 4)])
+        true = difference(members, shift)
+        return np.mean(deals >= true - 1e-12), np.mean(deals <= true + 1e-12)
+
+    assert e.value == pytest.approx(difference(members, 0))
+    # Just outside the interval the test rejects, just inside it does not.
+    assert p_values(e.lo - 1e-6)[0] <= 0.025 < p_values(e.lo + 1e-6)[0]
+    assert p_values(e.hi + 1e-6)[1] <= 0.025 < p_values(e.hi - 1e-6)[1]
 
 
 def test_fitting_seeds_widen_a_permutation_interval(rng):
