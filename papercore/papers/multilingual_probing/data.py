@@ -269,7 +269,7 @@ def from_csv(paths: Sequence[str], folds: int, seed: int) -> Statements:
     table = first[[*keys, "label"]].rename(columns={"country": "named", "correct_country": "correct"})
     everywhere = pd.Series(pd.unique(table[["named", "correct"]].to_numpy().ravel()))
     place = dict(zip(everywhere, _folds(everywhere, folds, rng), strict=True))
-    fold = table["named"].map(place).to_numpy()
+    fold = table["named"].map(place).to_numpy().copy()
     for _, rows in table.groupby("named").indices.items():
         by_label = [rng.permutation(rows[table["label"].to_numpy()[rows] == label]) for label in (0, 1)]
         spare = [part[min(map(len, by_label)) :] for part in by_label]

@@ -233,7 +233,8 @@ def joined(arms: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def spread(tables: Mapping[str, pd.DataFrame], seeds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(change, control) by language and seed: how far accuracy moves with the form, less how far with the draw.
 
-    change: |this form - next form| - |this draw - next draw|, mean over forms; control: two such differences of draws.
+    change: |this form - next form| - |this draw - next draw|, mean over forms; control: the first form's own change with
+    the draw, less that of the other forms.
     """
     wide = pd.concat({form: by_language(t).set_index(["unit", "seed"])["value"] for form, t in tables.items()}, axis=1)
     wide = wide.dropna()
@@ -241,10 +242,11 @@ def spread(tables: Mapping[str, pd.DataFrame], seeds: Sequence[int]) -> tuple[pd
     for language, part in wide.groupby("unit"):
         part = part.droplevel("unit").loc[list(seeds)]
         by_form = (part - part[forms[1:] + forms[:1]].to_numpy()).abs().mean(axis=1).to_numpy()
-        by_draw = (part - np.roll(part.to_numpy(), 1, axis=0)).abs().mean(axis=1).to_numpy()
+        by_draw = (part - np.roll(part.to_numpy(), 1, axis=0)).abs()
+        others = by_draw[forms[1:]].mean(axis=1).to_numpy()
         keys = {"unit": language, "seed": list(seeds)}
-        arms.append(pd.DataFrame({**keys, "value": by_form - by_draw}))
-        controls.append(pd.DataFrame({**keys, "value": np.roll(by_draw, 1) - by_draw}))
+        arms.append(pd.DataFrame({**keys, "value": by_form - by_draw.mean(axis=1).to_numpy()}))
+        controls.append(pd.DataFrame({**keys, "value": by_draw[forms[0]].to_numpy() - others}))
     return pd.concat(arms, ignore_index=True), pd.concat(controls, ignore_index=True)
 
 

@@ -54,7 +54,7 @@ def scores(x: torch.Tensor, y: np.ndarray, splits: Sequence[Split]) -> torch.Ten
 
 def right(found: torch.Tensor, y: np.ndarray) -> np.ndarray:
     """1 where a score's sign is the label, 0 where not, a half where the score is 0: nothing was said; NaN stays."""
-    sign = torch.sign(found.round(decimals=9))
+    sign = torch.sign(found.round(decimals=9)).masked_fill(found.isnan(), torch.nan)  # the sign of NaN is 0 in torch
     return ((1 + sign * torch.tensor(2.0 * y - 1)) / 2).numpy()
 
 
