@@ -216,7 +216,7 @@ def _folds(countries: pd.Series, folds: int, rng: np.random.Generator) -> np.nda
     return countries.map(place).to_numpy()
 
 
-def mixed(known: pd.DataFrame, drawn: Mapping[int, Statements], names: str, frame: str) -> dict[int, Statements]:
+def named_in(names: str, frame: str, known: pd.DataFrame, drawn: Mapping[int, Statements]) -> dict[int, Statements]:
     """The same draws with one language's names in another one's label form, under the frame's code."""
     other = known.assign(**{f"{what}_{frame}": known[f"{what}_{names}"] for what in ("city", "country")})
     return {s: Statements(one.table, {frame: write(other, one.table, frame, "label")}) for s, one in drawn.items()}
@@ -265,17 +265,38 @@ def from_csv(paths: Sequence[str], folds: int, seed: int) -> Statements:
     for code, table in tables.items():
         if len(table) != len(first) or (table["label"].to_numpy() != first["label"].to_numpy()).any():
             raise DataError(f"{files[code].name} and {files[complete].name} differ in number or labels of their rows")
-    rng = np.random.default_rng([seed, 2])
     table = first[[*keys, "label"]].rename(columns={"country": "named", "correct_country": "correct"})
+    texts = {code: one["text"].tolist() for code, one in tables.items()}
+    return Statements(_dealt(table, folds, seed), texts)
+
+
+def like_the_papers(cities: int, folds: int, seed: int) -> Statements:
+    """A set built as the paper's: large cities, once true, once with a false country drawn by its frequency. No texts.
+
+    Geometry-of-truth takes GeoNames' cities of more than 500,000 people; here the `cities` largest.
+    """
+    rng = np.random.default_rng([seed, 6])
+    largest = sorted(_populations().items(), key=lambda item: (-item[1], item[0]))[:cities]
+    table = pd.DataFrame([(f"{name} ({code})", code) for (code, name), _ in largest], columns=["city", "correct"])
+    countries = table["correct"].to_numpy()
+    named = rng.choice(countries, len(table))
+    while (own := named == countries).any():
+        named[own] = rng.choice(countries, own.sum())
+    true, false = table.assign(named=countries, label=1), table.assign(named=named, label=0)
+    return Statements(_dealt(pd.concat([true, false], ignore_index=True), folds, seed), {})
+
+
+def _dealt(table: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
+    """The table with a fold for each country that a statement names; -1 for what would unbalance its country."""
+    rng = np.random.default_rng([seed, 2])
     everywhere = pd.Series(pd.unique(table[["named", "correct"]].to_numpy().ravel()))
     place = dict(zip(everywhere, _folds(everywhere, folds, rng), strict=True))
-    fold = table["named"].map(place).to_numpy().copy()
-    for _, rows in table.groupby("named").indices.items():
-        by_label = [rng.permutation(rows[table["label"].to_numpy()[rows] == label]) for label in (0, 1)]
-        spare = [part[min(map(len, by_label)) :] for part in by_label]
-        fold[np.concatenate(spare).astype(int)] = -1
-    texts = {code: one["text"].tolist() for code, one in tables.items()}
-    return Statements(table.assign(fold=fold)[["city", "correct", "named", "label", "fold"]], texts)
+    fold, labels = table["named"].map(place).to_numpy().copy(), table["label"].to_numpy()
+    for rows in table.groupby("named").indices.values():
+        by_label = [rng.permutation(rows[labels[rows] == label]) for label in (0, 1)]
+        fewer = min(map(len, by_label))
+        fold[np.concatenate([part[fewer:] for part in by_label])] = -1
+    return table.assign(fold=fold)[["city", "correct", "named", "label", "fold"]]
 
 
 def _csv(code: str, path: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from papercore.papers.multilingual_probing.splits import split
 from papercore.probes.directions import cosines
 
 
-def vectors(reading: Reading, layer: int, *, swap: bool = False) -> dict[int, torch.Tensor]:
+def vectors(reading: Reading, layer: int, *, swap: int = 0) -> dict[int, torch.Tensor]:
     """Seed -> direction of each language's probe trained on all its statements, (n_languages, d_model).
 
     In each language's own standardised coordinates.
@@ -28,7 +28,7 @@ def vectors(reading: Reading, layer: int, *, swap: bool = False) -> dict[int, to
     return found
 
 
-def papers_vectors(reading: Reading, layer: int, *, swap: bool = False) -> tuple[dict[int, torch.Tensor], pd.DataFrame]:
+def papers_vectors(reading: Reading, layer: int, *, swap: int = 0) -> tuple[dict[int, torch.Tensor], pd.DataFrame]:
     """(vectors, table) of the paper's own probe and split: coefficients on raw states, and train and test accuracy."""
     found, rows = {}, []
     for seed, statements in reading.drawn.items():
@@ -149,7 +149,7 @@ def blocks(study, arm: pd.DataFrame, languages: Sequence[str], family: Sequence[
     )
 
 
-def transfer(reading: Reading, layer: int, *, swap: bool = False) -> pd.DataFrame:
+def transfer(reading: Reading, layer: int, *, swap: int = 0) -> pd.DataFrame:
     """Probes of one language on the held-out countries of every other: columns train, test, seed, value (accuracy).
 
     The other language's states are standardised by its own training folds, without labels: only the direction travels.

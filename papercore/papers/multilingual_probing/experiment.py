@@ -39,10 +39,10 @@ class Reading:
         rows = self.rows[seed][language]
         return torch.stack([self.states[language][layer][rows] for layer in layers])
 
-    def y(self, seed: int, swap: bool = False) -> np.ndarray:
-        """Labels of a draw, (n_statements,); swap: turned around city by city, by a coin."""
+    def y(self, seed: int, swap: int = 0) -> np.ndarray:
+        """Labels of a draw, (n_statements,); swap: turned around city by city, by the coin of that number; 0: true."""
         statements = self.drawn[seed]
-        return swapped(statements, seed) if swap else statements.labels
+        return swapped(statements, seed, swap) if swap else statements.labels
 
 
 def read(model, drawn: Drawn, layers: Sequence[int], site: str = "resid_post") -> Reading:
@@ -57,7 +57,7 @@ def read(model, drawn: Drawn, layers: Sequence[int], site: str = "resid_post") -
     return Reading(drawn, states, rows)
 
 
-def accuracies(reading: Reading, layers: Sequence[int], kind: Kind, *, swap: bool = False, again: bool = False):
+def accuracies(reading: Reading, layers: Sequence[int], kind: Kind, *, swap: int = 0, again: bool = False):
     """Every tested statement: columns language, seed, layer, city, country, fold, right (1, 0, a half for no answer).
 
     country is the city's own. again: another random partition. The probe is ours, whatever the split.
@@ -157,10 +157,20 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gain(of: pd.DataFrame, versus: pd.DataFrame) -> pd.DataFrame:
-    """Difference of two arms by unit and seed: unit, seed, value."""
-    keys = ["unit", "seed"]
+    """Difference of two arms where both have the unit and seed: unit, seed, value; pairs of units stay pairs."""
+    keys = [name for name in ("unit", "other", "seed", "label") if name in of and name in versus]
     both = of.merge(versus, on=keys, suffixes=("", "_versus"), validate="one_to_one")
     return both[keys].assign(value=both["value"] - both["value_versus"])
+
+
+def per_unit(table: pd.DataFrame, column: str, languages: Sequence[str]) -> pd.DataFrame:
+    """Share right by `column`, city or country, over some languages: unit, seed, value.
+
+    The unit for a claim about these very languages: they are asked the same facts in the same split, so they are no
+    independent samples of either.
+    """
+    rows = table[table["language"].isin(languages)].rename(columns={column: "unit"})
+    return rows.groupby(["unit", "seed"])["right"].mean().rename("value").reset_index()
 
 
 def rise(table: pd.DataFrame, language: str, deep: Sequence[int], shallow: Sequence[int]) -> pd.DataFrame:
@@ -219,6 +229,16 @@ def verb_last(tables: Mapping[str, pd.DataFrame], chance: Mapping[str, pd.DataFr
     return {"verb_last_gain": gains[0], "control": gains[1]}
 
 
+def renamed(named: pd.DataFrame, label: pd.DataFrame, watched: str) -> dict:
+    """Arms of A25, by country: the watched language's frame with English names, English itself, its own names."""
+    own = per_unit(label, "country", [watched])
+    return {
+        "english_names": per_unit(named, "country", [watched]),
+        "english": per_unit(label, "country", ["en"]),
+        "control": own,
+    }
+
+
 def gap(arm: pd.DataFrame, model: str) -> pd.DataFrame:
     """Mean of the high-resource languages minus that of the low-resource ones: unit (model), seed, value."""
     sides = arm.groupby(["seed", "label"])["value"].mean().unstack()
@@ -233,8 +253,8 @@ def joined(arms: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def spread(tables: Mapping[str, pd.DataFrame], seeds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(change, control) by language and seed: how far accuracy moves with the form, less how far with the draw.
 
-    change: |this form - next form| - |this draw - next draw|, mean over forms; control: the first form's own change with
-    the draw, less that of the other forms.
+    change: |this form - next form| - |this draw - next draw|, mean over forms; control: the first form's own change
+    with the draw, less that of the other forms.
     """
     wide = pd.concat({form: by_language(t).set_index(["unit", "seed"])["value"] for form, t in tables.items()}, axis=1)
     wide = wide.dropna()
@@ -287,7 +307,7 @@ def by_chance(reading: Reading, language: str, layers: Sequence[int], kind: Kind
     seed, statements = next(iter(reading.drawn.items()))
     x, parts, rows = reading.x(language, seed, layers), split(statements, kind, partition(seed)), []
     for number in range(swaps):
-        y = swapped(statements, 10_000 + number)
+        y = swapped(statements, seed, 10 + number)
         means = np.nanmean(probing.right(probing.scores(x, y, parts), y), axis=1)
         rows += [(layer, number, value) for layer, value in zip(layers, means, strict=True)]
     return pd.DataFrame(rows, columns=["layer", "swap", "value"])

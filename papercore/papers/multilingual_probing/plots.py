@@ -18,7 +18,7 @@ GROUPS = {"high": "high-resource", "low": "low-resource"}
 
 def sweep(bands: pd.DataFrame, depth: int, statements: int) -> Drawing:
     """Accuracy by relative depth, a line and a bootstrap band a language, a panel a group."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5.6), sharey=True)
     noise = 1.96 * np.sqrt(0.25 / statements)
     for ax, (group, title) in zip(axes, GROUPS.items(), strict=True):
         ours = [code for code in bands["language"].unique() if LANGUAGES[code].group == group]
@@ -28,7 +28,7 @@ def sweep(bands: pd.DataFrame, depth: int, statements: int) -> Drawing:
             band(ax, part["layer"] / depth, part["accuracy"], part["lo"], part["hi"], **style)
         ax.axhspan(0.5 - noise, 0.5 + noise, color=MUTED, alpha=0.25, lw=0, label=f"noise of {statements} statements")
         ax.set(xlabel="relative depth (0: embeddings)", title=title, ylim=(0.35, 1))
-        ax.legend(loc="upper left", ncols=2, fontsize="x-small")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     axes[0].set_ylabel("accuracy on unseen countries")
     return figure, bands.assign(noise=noise)
 
@@ -46,7 +46,7 @@ def splits(curves: Mapping[str, pd.Series], chance: Mapping[str, pd.DataFrame], 
         tables.append(pd.DataFrame({"curve": name, "layer": curve.index, "accuracy": curve.to_numpy()}))
     ax.axhline(0.5, color="black", lw=0.8, ls=":")
     title = f"{LANGUAGES[language].name}: the split decides what chance is"
-    ax.set(xlabel="layer", ylabel="accuracy", title=title)
+    ax.set(xlabel="layer", ylabel="accuracy", title=title, xticks=list(next(iter(curves.values())).index))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, pd.concat(tables, ignore_index=True)
 

@@ -43,12 +43,12 @@ def _fold(statements: Statements, number: int) -> Split:
     return np.flatnonzero(~touched), np.flatnonzero(test)
 
 
-def swapped(statements: Statements, seed: int) -> np.ndarray:
-    """Labels that know nothing: each city's labels are turned around or not, by a coin, (n,).
+def swapped(statements: Statements, seed: int, coin: int = 1) -> np.ndarray:
+    """Labels that know nothing: each city's labels are turned around or not, by the coin of that number, (n,).
 
     Twins stay twins, so what a split makes of memorised names stays too; the same coins in every language.
     """
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed, 3, coin])
     cities = statements.table["city"]
-    coin = dict(zip(cities.unique(), rng.integers(0, 2, cities.nunique()), strict=True))
-    return statements.labels ^ cities.map(coin).to_numpy()
+    turned = dict(zip(cities.unique(), rng.integers(0, 2, cities.nunique()), strict=True))
+    return statements.labels ^ cities.map(turned).to_numpy()
