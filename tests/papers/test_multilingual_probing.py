@@ -217,9 +217,9 @@ def test_own_statements_are_read_row_by_row_and_tested_in_balance(csvs):
     counts = tested.groupby(["named", "label"]).size().unstack(fill_value=0)
     assert (counts[0] == counts[1]).all()
     for train, test in splits.split(one, "country", 0):
-        for what in (["city"], ["named", "correct"]):
-            here, there = (set(one.table.iloc[rows][what].to_numpy().ravel()) for rows in (train, test))
-            assert not here & there and here
+        for what in ("city", "named"):
+            assert not set(one.table[what].iloc[train]) & set(one.table[what].iloc[test])
+        assert len(train) > 0.3 * len(one.table) and set(one.table["label"].iloc[train]) == {0, 1}
 
 
 def test_an_instruction_goes_before_the_statement(csvs):
@@ -299,6 +299,24 @@ def test_a_probe_that_knows_only_cities_is_wrong_about_every_twin(drawn):
 def test_a_probe_that_knows_only_names_is_at_one_half_where_countries_are_apart(drawn):
     for one in drawn.values():
         assert (probing.memoriser(one, one.labels, splits.split(one, "country", 0)) == 0.5).all()
+
+
+def test_another_coin_turns_other_cities(drawn):
+    one, other = (splits.swapped(drawn[0], 0, coin) for coin in (1, 2))
+    assert (one != other).any() and one.sum() == other.sum() == 60
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_set_like_the_papers(seed):
+    one = data.like_the_papers(748, 5, seed)
+    table = one.table
+    assert len(table) == 1496 and table["label"].sum() == 748 and (table.groupby("city").size() == 2).all()
+    assert ((table["named"] == table["correct"]) == (table["label"] == 1)).all()
+    # False countries come by their frequency among the cities.
+    often = table.loc[table["label"] == 1, "named"].value_counts()
+    said = table.loc[table["label"] == 0, "named"].value_counts().reindex(often.index, fill_value=0)
+    assert often.index[0] == "CN" and np.corrcoef(often, said)[0, 1] > 0.9
+    assert (probing.memoriser(one, one.labels, splits.split(one, "country", 0))[table["fold"] >= 0] == 0.5).all()
 
 
 # --- probes
@@ -385,6 +403,26 @@ def test_a_straight_rise_has_its_slope():
 def test_what_is_noise():
     assert experiment.noise(0.55, 300) == "[0.493, 0.605]: noise"
     assert experiment.noise(0.6, 300).endswith(": not noise")
+
+
+def test_a_gain_pairs_units_and_keeps_pairs_of_units(reading):
+    arm = directions.pair_arm(directions.vectors(reading, 2), FEW)
+    nothing = experiment.gain(arm, arm.sample(frac=1, random_state=0))
+    assert len(nothing) == len(arm) and not nothing["value"].any()
+    assert {"unit", "other", "seed", "label"} < set(nothing)
+
+
+def test_shares_by_unit(reading):
+    table = experiment.accuracies(reading, [2, 4], "country")
+    cities = experiment.per_unit(table, "city", ["hi", "kn"])
+    rows = table[table["language"].isin(["hi", "kn"])]
+    assert len(cities) == 2 * 60 and cities["value"].mean() == pytest.approx(rows["right"].mean())
+
+
+def test_names_in_another_languages_frame(known, drawn):
+    framed = data.named_in("en", "kn", known.head(60), drawn)
+    assert set(framed[0].texts) == {"kn"} and framed[0].table is drawn[0].table
+    assert "Tokyo. ದೇಶ: Japan" in framed[0].texts["kn"]
 
 
 def test_cosines_of_languages_are_symmetric_and_follow_their_labels(reading):
