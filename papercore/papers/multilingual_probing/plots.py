@@ -33,8 +33,11 @@ def sweep(bands: pd.DataFrame, depth: int, statements: int) -> Drawing:
     return figure, bands.assign(noise=noise)
 
 
-def splits(curves: Mapping[str, pd.Series], chance: Mapping[str, pd.DataFrame], language: str) -> Drawing:
-    """One language under several splits, each a line by layer, with bands of swapped labels for two of them."""
+def splits(curves: Mapping[str, pd.Series], chance: Mapping[str, pd.DataFrame], language: str, names: float) -> Drawing:
+    """One language under several splits, each a line by layer, with bands of swapped labels for two of them.
+
+    names: accuracy of the probe that knows only names, under the random split.
+    """
     figure, ax = plt.subplots(figsize=(8.5, 4.4))
     tables = []
     for (name, table), colour in zip(chance.items(), (COLOURS[1], COLOURS[0]), strict=True):
@@ -44,11 +47,12 @@ def splits(curves: Mapping[str, pd.Series], chance: Mapping[str, pd.DataFrame], 
     for (name, curve), mark, colour in zip(curves.items(), "os^D", [COLOURS[i] for i in (0, 2, 1, 6)], strict=True):
         ax.plot(curve.index, curve, marker=mark, ms=4, color=colour, label=name)
         tables.append(pd.DataFrame({"curve": name, "layer": curve.index, "accuracy": curve.to_numpy()}))
+    ax.axhline(names, color=COLOURS[1], lw=1.2, ls="--", label="random, names alone (no model)")
     ax.axhline(0.5, color="black", lw=0.8, ls=":")
     title = f"{LANGUAGES[language].name}: the split decides what chance is"
     ax.set(xlabel="layer", ylabel="accuracy", title=title, xticks=list(next(iter(curves.values())).index))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, pd.concat(tables, ignore_index=True)
+    return figure, pd.concat(tables, ignore_index=True).assign(names_alone=names)
 
 
 def heat_maps(ours: pd.DataFrame, papers: pd.DataFrame) -> Drawing:
