@@ -63,7 +63,28 @@ def auroc(rng, n=100):
     return "auroc", {"label": label, "value": label + rng.normal(size=n)}, None, stats.norm.cdf(1 / np.sqrt(2))
 
 
+def labelled(rng, spread=(1.0, 1.0)):
+    """7 units against 8, normal, a difference of 1; spread: standard deviation of each group."""
+    label = np.repeat([1, 0], [7, 8])
+    value = label + np.repeat(spread, [7, 8]) * rng.normal(size=15)
+    return "label_difference", {"label": label, "value": value}, None, 1.0
+
+
+def labelled_one_group_varies_more(rng):
+    return labelled(rng, (2.0, 1.0))
+
+
+def labelled_pairs(rng, n=15, group=7):
+    """Pairs of units with an effect of each unit; those within the group lie 1 higher."""
+    i, j = np.triu_indices(n, 1)
+    unit, inside = rng.normal(0, 0.5, n), np.arange(n) < group
+    label = [f"{a:d}{b:d}" for a, b in zip(inside[i], inside[j], strict=True)]
+    value = unit[i] + unit[j] + rng.normal(0, 0.5, len(i)) + (inside[i] & inside[j])
+    return "within_minus_rest", {"unit": i, "other": j, "label": label, "value": value}, None, 1.0
+
+
 CASES = [mean, rate, paired_rates, fitted, fitted_seeds_dominate, pairwise, rank_correlation, auroc]
+CASES += [labelled, labelled_one_group_varies_more, labelled_pairs]
 
 
 def coverage(case, repeats: int) -> tuple[float, float]:

@@ -57,23 +57,27 @@ class Transformer:
             self.parts["mlp_in"] = self.parts["mlp_out"]
         if all(hasattr(block, NORM) for block in stacks[0]):
             self.parts[NORM] = [getattr(block, NORM) for block in self.blocks]
-        self.sites: tuple[str, ...] = ("resid_post", *(site for site in SITES if site in self.parts))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """What of a block can be read."""
+        return tuple(site for site in SITES if self.supports(site))
 
     def supports(self, site: str) -> bool:
-        """Whether this architecture has `site`."""
-        return site in self.sites
+        """Whether this architecture has `site`, and it means what `read.activations` says."""
+        return site == "resid_post" or (site in self.parts and (site != NORM or self.norm_feeds_mlp))
 
     def check(self, layers: list[int], site: str = "resid_post") -> None:
         """Refuse a site the architecture lacks and layers out of range; raises ModelError."""
         if site not in SITES:
             raise ModelError(f"unknown site {site!r}; the sites are {', '.join(SITES)}")
-        if not self.supports(site):
-            raise ModelError(f"the {self.architecture} architecture has no {site}; it has {', '.join(self.sites)}")
-        if site == NORM and not self.norm_feeds_mlp:
+        if site == NORM and site in self.parts and not self.norm_feeds_mlp:
             raise ModelError(
                 f"in the {self.architecture} architecture {NORM} is not the normed residual stream after attention "
                 "that the MLP reads; take mlp_in for that, or resid_post"
             )
+        if not self.supports(site):
+            raise ModelError(f"the {self.architecture} architecture has no {site}; it has {', '.join(self.sites)}")
         lowest = 0 if site == "resid_post" else 1
         allowed = f"choose from {lowest} to {self.n_layers}"
         if not layers:

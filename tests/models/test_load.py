@@ -53,8 +53,8 @@ def test_loading_prints_nothing(folders):
 def test_facts_of_the_model(tiny):
     model = tiny("gpt_neox")
     assert (model.architecture, model.n_layers, model.d_model) == ("gpt_neox", 3, 32)
-    assert model.sites == ("resid_post", "attn_out", "mlp_in", "mlp_out", "post_attention_layernorm")
-    assert model.supports("attn_out")
+    assert model.sites == ("resid_post", "attn_out", "mlp_in", "mlp_out") and model.supports("attn_out")
+    assert tiny("llama").sites == (*model.sites, "post_attention_layernorm")
     assert "gpt_neox, 3 layers, d_model 32, float32 on cpu" in repr(model)
     assert len(model.identity) == 64
 

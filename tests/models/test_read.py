@@ -115,7 +115,7 @@ def test_post_attention_layernorm_is_the_normed_stream_after_attention(tiny, arc
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3_text", "gpt_neox"])
 def test_post_attention_layernorm_that_means_something_else_is_refused(tiny, architecture):
     model = tiny(architecture)
-    assert hasattr(blocks(model)[0], "post_attention_layernorm")
+    assert hasattr(blocks(model)[0], "post_attention_layernorm") and not model.supports("post_attention_layernorm")
     sentence = f"in the {architecture} architecture post_attention_layernorm is not the normed residual stream"
     with pytest.raises(ModelError, match=sentence):
         model.activations(TEXTS, 1, "post_attention_layernorm")

@@ -137,6 +137,7 @@ def test_the_three_forms(known):
     texts = {(c, f): data.draw(known, [c], f, 5, 0).texts[c] for c, f in [("en", "sentence"), ("en", "neutral")]}
     assert "The city of Tokyo is in Japan." in texts["en", "sentence"]
     assert "Tokyo - Japan" in texts["en", "neutral"]
+    assert data.draw(known, ["zh"], "sentence", 5, 0).texts["zh"][0] == "上海位于中国。"
     assert template("kn", "sentence") == template("kn", "label") == "{city}. ದೇಶ: {country}"
     assert template("en", "label") == "{city}. Country: {country}"
 
@@ -472,6 +473,7 @@ def test_tokens_and_doublings():
         ("b", "en"): 3,
         ("b", "kn"): 6,
     }
+    assert (counts["words"] == 1).all()
     assert experiment.doublings(counts, "a", "b", ["en", "kn"])["value"].tolist() == [1, 1]
 
 

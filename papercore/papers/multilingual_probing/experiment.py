@@ -103,7 +103,7 @@ def best(held_out: pd.DataFrame, chance: pd.DataFrame) -> pd.DataFrame:
         layer = held_out.loc[held_out["language"] == language, "layer"].median()
         says = "above one half" if found[0].lo > 0.5 else "below one half" if found[0].hi < 0.5 else "noise"
         rows.append((LANGUAGES[language].name, layer, found[0].value, found[0].lo, found[0].hi, found[1].value, says))
-    columns = ["language", "median layer", "accuracy", "lo", "hi", "swapped labels", "which is"]
+    columns = ["language", "median layer", "accuracy", "lo", "hi", "swapped labels", "is"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -271,13 +271,14 @@ def spread(tables: Mapping[str, pd.DataFrame], seeds: Sequence[int]) -> tuple[pd
 
 
 def token_counts(tokenizers: Mapping[str, object], statements: Statements) -> pd.DataFrame:
-    """Tokens of each statement, special tokens excepted: columns tokenizer, language, statement, tokens, ..."""
+    """Tokens, special ones excepted, and words (what spaces divide): tokenizer, language, statement, tokens, words."""
     tables = []
     for name, tokenizer in tokenizers.items():
         for language, texts in statements.texts.items():
             ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             row = {"tokenizer": name, "language": language, "statement": np.arange(len(texts))}
-            tables.append(pd.DataFrame({**row, "tokens": list(map(len, ids)), "characters": list(map(len, texts))}))
+            words = [len(text.split()) for text in texts]
+            tables.append(pd.DataFrame({**row, "tokens": list(map(len, ids)), "words": words}))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -139,11 +139,20 @@ def forms(tables: Mapping[str, pd.DataFrame]) -> Drawing:
 
 
 def tokens(counts: pd.DataFrame) -> Drawing:
-    """Tokens a statement, by language and tokenizer."""
-    data = counts.groupby(["language", "tokenizer"], sort=False)[["tokens", "characters"]].mean().reset_index()
+    """Tokens a statement and tokens a word, by language and tokenizer."""
+    sums = counts.groupby(["language", "tokenizer"], sort=False)[["tokens", "words"]].agg(["mean", "sum"])
+    data = pd.DataFrame(
+        {"tokens": sums["tokens", "mean"], "tokens_a_word": sums["tokens", "sum"] / sums["words", "sum"]}
+    ).reset_index()
     data["name"] = data["language"].map(lambda code: LANGUAGES[code].name)
-    figure, ax = plt.subplots(figsize=(8, 5))
-    sns.barplot(data, y="name", x="tokens", hue="tokenizer", ax=ax)
-    ax.set(xlabel="tokens a statement (the same facts in every language)", ylabel="", title="The first inequality")
-    ax.legend(title="")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharey=True)
+    titles = {
+        "tokens": "tokens a statement (the same facts everywhere)",
+        "tokens_a_word": "tokens a word (Chinese and Burmese put no spaces)",
+    }
+    for ax, (column, label) in zip(axes, titles.items(), strict=True):
+        sns.barplot(data, y="name", x=column, hue="tokenizer", legend=ax is axes[0], ax=ax)
+        ax.set(xlabel=label, ylabel="")
+    axes[0].set_title("The first inequality")
+    axes[0].legend(title="")
     return figure, data.drop(columns="name")
