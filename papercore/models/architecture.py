@@ -107,6 +107,16 @@ class Transformer:
 
     @cached_property
     @torch.no_grad()
+    def bare_blocks(self) -> bool:
+        """Whether a block returns its states alone, seen in what block 1 makes of two tokens."""
+        ids, kept = torch.tensor([[0, 1]], device=self.device), []
+        with self.nn.trace(input_ids=ids, attention_mask=torch.ones_like(ids)) as tracer:
+            kept.append(isinstance(self.blocks[0].output, torch.Tensor))
+            tracer.stop()
+        return kept[0]
+
+    @cached_property
+    @torch.no_grad()
     def norm_feeds_mlp(self) -> bool:
         """Whether post_attention_layernorm norms block input + attention, and the MLP reads what it returns.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from papercore.models import generation, read, score
+from papercore.models import splice as splicing
 from papercore.models.architecture import Transformer
 
 
@@ -19,6 +20,8 @@ class Model(Transformer):
     generate_ids = generation.generate_ids
     logits = score.logits
     logprobs = score.logprobs
+    splice = splicing.splice
+    splice_loss = splicing.splice_loss
 
     def __init__(self, nn: Any, name: str, identity: str, dtype: str):
         from transformers import GenerationConfig

@@ -1,0 +1,135 @@
+"""What codes are good for: sparse probing, absorption, targeted ablation (TPP, SCR). Floor: sae, above probes.
+
+Definitions follow SAEBench (2503.09532) but for what the docstrings say. A 2026 audit found TPP and SCR unreliable at
+their usual settings and sparse probing the most reliable of them; they are here to be looked at with their controls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from papercore.probes.logistic import Probe, ProbeError, fit_probe
+from papercore.sae.base import SAE
+
+
+@torch.no_grad()
+def mean_codes(sae: SAE, x: torch.Tensor, document: torch.Tensor, n_documents: int) -> torch.Tensor:
+    """Mean codes of each document's tokens, (n_documents, n_latents); zeros where a document kept no token."""
+    total = torch.zeros(n_documents, sae.n_latents)
+    for rows in torch.arange(len(x)).split(4096):
+        codes = sae.encode_sparse(x[rows])
+        total.index_put_((document[rows][codes.pairs.row], codes.pairs.latent), codes.values, accumulate=True)
+    return total / torch.bincount(document, minlength=n_documents).clamp_min(1)[:, None]
+
+
+def mean_tokens(x: torch.Tensor, document: torch.Tensor, n_documents: int) -> torch.Tensor:
+    """Mean activation of each document's tokens, (n_documents, d_model)."""
+    total = torch.zeros(n_documents, x.shape[1]).index_add_(0, document, x)
+    return total / torch.bincount(document, minlength=n_documents).clamp_min(1)[:, None]
+
+
+def best_features(x: torch.Tensor, y: np.ndarray, k: int) -> torch.Tensor:
+    """The k features of x (n, n_features) whose class means differ most, by the pooled standard deviation; (k,).
+
+    Chosen on the data given, which must be the training data. A feature that does not vary is never chosen before one
+    that does. Raises ProbeError for one class.
+    """
+    y = torch.as_tensor(np.asarray(y)).bool()
+    if y.all() or not y.any():
+        raise ProbeError(f"all {len(y)} labels are {int(y[0])}; sparse probing needs both classes")
+    difference = (x[y].mean(0) - x[~y].mean(0)).abs()
+    return difference.topk(min(k, x.shape[1])).indices
+
+
+def sparse_probe(x: torch.Tensor, y: np.ndarray, k: int | None) -> tuple[torch.Tensor, Probe | None]:
+    """(features, probe) of a logistic probe on the k features of x (n, n_features) with the largest difference of
+    class means, or on all that vary where k is None. No probe where none of them varies.
+    """
+    chosen = torch.arange(x.shape[1]) if k is None else best_features(x, y, k)
+    chosen = chosen[x[:, chosen].double().std(0) > 1e-9]
+    return chosen, fit_probe(x[:, chosen], y) if len(chosen) else None
+
+
+def answers(x: torch.Tensor, y: np.ndarray, fitted: tuple[torch.Tensor, Probe | None]) -> np.ndarray:
+    """1 where a sparse probe is right on x (n, n_features), else 0; a half where there is no probe; (n,)."""
+    chosen, probe = fitted
+    if probe is None:
+        return np.full(len(y), 0.5)
+    return ((probe.scores(x[:, chosen]) > 0).numpy() == np.asarray(y).astype(bool)).astype(float)
+
+
+def absorption(codes: torch.Tensor, decoder: torch.Tensor, truth: torch.Tensor, features: torch.Tensor, pair) -> float:
+    """Share of the tokens with a child feature, and so with its parent, on which the parent's latents stay silent
+    while a latent that carries part of the parent's direction fires.
+
+    codes (n, n_latents); decoder (n_latents, d); truth (n, n_features) true codes; features (n_features, d) true
+    directions; pair: (parent, child), numbers of features. The parent's latents are those that point at the parent more
+    than at the child. Only on data with known features is this a definition (Chanin et al. 2409.14507).
+    """
+    parent, child = pair
+    cosines = decoder @ features[[parent, child]].T
+    main = int(cosines[:, 0].argmax())
+    both = (truth[:, child] > 0) & (truth[:, parent] > 0)
+    if not both.any():
+        raise ValueError(f"no token has both features, {parent} and {child}")
+    silent = codes[both, main] <= 0
+    carries = (cosines[:, 0] > 0.2) & (torch.arange(len(decoder)) != main)
+    instead = (codes[both][:, carries] > 0).any(1)
+    return float((silent & instead).float().mean())
+
+
+def ablated(x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, latents: torch.Tensor, mean: torch.Tensor):
+    """x (n, d) with some latents at their mean (n_latents,); linear, so it holds for documents' means as for tokens.
+
+    At zero, as SAEBench has it, all of x moves to where no probe was trained, and the intercept decides.
+    """
+    return x - (codes - mean)[:, latents] @ decoder[latents]
+
+
+def tpp(x, codes, decoder, labels: dict[str, np.ndarray], train, test, n: int) -> np.ndarray:
+    """Targeted probe perturbation: accuracy that each concept's probe loses when the n latents of a concept are
+    ablated; (ablated concept, probed concept). Its score is the diagonal's mean minus the rest's.
+
+    x (n_documents, d) and codes (n_documents, n_latents) are means over tokens; labels: 0/1 of each concept.
+    """
+    names = list(labels)
+    probes = {name: fit_probe(x[train], labels[name][train]) for name in names}
+
+    def accuracy(where: torch.Tensor, name: str) -> float:
+        return float(((probes[name].scores(where) > 0).numpy() == labels[name][test].astype(bool)).mean())
+
+    before = np.array([accuracy(x[test], name) for name in names])
+    lost, mean = np.empty((len(names), len(names))), codes[train].mean(0)
+    for i, concept in enumerate(names):
+        chosen = best_features(codes[train], labels[concept][train], n)
+        without = ablated(x[test], codes[test], decoder, chosen, mean)
+        lost[i] = before - [accuracy(without, name) for name in names]
+    return lost
+
+
+def tpp_score(lost: np.ndarray) -> float:
+    """Mean loss of a concept's own probe minus that of the others'."""
+    own = np.eye(len(lost), dtype=bool)
+    return float(lost[own].mean() - lost[~own].mean())
+
+
+def scr(x, codes, decoder, wanted: np.ndarray, spurious: np.ndarray, train, test, n: int) -> float:
+    """Spurious correlation removal: share of the accuracy lost to a bias that ablating n latents of it brings back.
+
+    The biased probe learns `wanted` where both labels agree; an oracle learns it from all of train. Both are scored on
+    test. Raises ProbeError where the bias costs nothing, so that nothing can be removed.
+    """
+    wanted, spurious = wanted.astype(bool), spurious.astype(bool)
+    agree = train[wanted[train] == spurious[train]]
+    biased, oracle = fit_probe(x[agree], wanted[agree]), fit_probe(x[train], wanted[train])
+
+    def accuracy(probe: Probe, where: torch.Tensor) -> float:
+        return float(((probe.scores(where) > 0).numpy() == wanted[test]).mean())
+
+    before, best = accuracy(biased, x[test]), accuracy(oracle, x[test])
+    if best <= before:
+        raise ProbeError("the biased probe is as good as the oracle on these data, so there is nothing to remove")
+    chosen = best_features(codes[train], spurious[train], n)
+    without = ablated(x[test], codes[test], decoder, chosen, codes[train].mean(0))
+    return (accuracy(biased, without) - before) / (best - before)
