@@ -6,6 +6,8 @@ their usual settings and sparse probing the most reliable of them; they are here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -87,24 +89,30 @@ def ablated(x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, latents
     return x - (codes - mean)[:, latents] @ decoder[latents]
 
 
-def tpp(x, codes, decoder, labels: dict[str, np.ndarray], train, test, n: int) -> np.ndarray:
-    """Targeted probe perturbation: accuracy that each concept's probe loses when the n latents of a concept are
-    ablated; (ablated concept, probed concept). Its score is the diagonal's mean minus the rest's.
+Concept = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-    x (n_documents, d) and codes (n_documents, n_latents) are means over tokens; labels: 0/1 of each concept.
+
+def tpp(
+    x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, concepts: Mapping[str, Concept], choose
+) -> np.ndarray:
+    """Targeted probe perturbation: accuracy that each concept's probe loses when a concept's latents are ablated.
+
+    x (n_documents, d) and codes (n_documents, n_latents) are means over tokens. concepts: training documents, their
+    labels, test documents, theirs. choose(codes, labels): the latents of a concept, from training documents. Returns
+    (ablated concept, probed concept); the score is the diagonal's mean minus the rest's.
     """
-    names = list(labels)
-    probes = {name: fit_probe(x[train], labels[name][train]) for name in names}
+    probes = {name: fit_probe(x[train], y) for name, (train, y, _, _) in concepts.items()}
 
-    def accuracy(where: torch.Tensor, name: str) -> float:
-        return float(((probes[name].scores(where) > 0).numpy() == labels[name][test].astype(bool)).mean())
+    def accuracy(name: str, where: torch.Tensor) -> float:
+        return float(((probes[name].scores(where) > 0).numpy() == concepts[name][3].astype(bool)).mean())
 
-    before = np.array([accuracy(x[test], name) for name in names])
-    lost, mean = np.empty((len(names), len(names))), codes[train].mean(0)
-    for i, concept in enumerate(names):
-        chosen = best_features(codes[train], labels[concept][train], n)
-        without = ablated(x[test], codes[test], decoder, chosen, mean)
-        lost[i] = before - [accuracy(without, name) for name in names]
+    lost = np.empty((len(concepts), len(concepts)))
+    mean = codes.mean(0)
+    for i, (train, y, _, _) in enumerate(concepts.values()):
+        chosen = choose(codes[train], y)
+        for j, (name, (_, _, test, _)) in enumerate(concepts.items()):
+            without = ablated(x[test], codes[test], decoder, chosen, mean)
+            lost[i, j] = accuracy(name, x[test]) - accuracy(name, without)
     return lost
 
 

@@ -75,12 +75,15 @@ def _two_concepts(n=800, seed=0):
 def test_tpp_takes_a_concept_and_leaves_the_other():
     x, codes, decoder, labels = _two_concepts()
     train, test = np.arange(400), np.arange(400, 800)
-    lost = functional.tpp(x, codes, decoder, labels, train, test, 1)
+    concepts = {name: (train, y[train], test, y[test]) for name, y in labels.items()}
+
+    def best(codes, y):
+        return functional.best_features(codes, y, 1)
+
+    lost = functional.tpp(x, codes, decoder, concepts, best)
     assert lost.diagonal().min() > 0.4 and abs(lost[0, 1]) < 0.05 and abs(lost[1, 0]) < 0.05
     assert functional.tpp_score(lost) > 0.4
-    codes = torch.randn(codes.shape, generator=torch.Generator().manual_seed(2))
-    decoder = torch.zeros_like(decoder)
-    assert functional.tpp_score(functional.tpp(x, codes, decoder, labels, train, test, 1)) == 0
+    assert functional.tpp_score(functional.tpp(x, codes, torch.zeros_like(decoder), concepts, best)) == 0
 
 
 def test_scr_gives_back_what_a_bias_took():
