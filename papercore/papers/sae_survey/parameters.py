@@ -30,7 +30,7 @@ class Parameters(BaseParameters):
     batch: int = Field(1024, ge=16, description="tokens a step")
     lr: float = Field(1e-3, gt=0, description="learning rate")
     fitting_seeds: int = Field(3, ge=1, description="SAEs trained of each kind")
-    zoo: list[str] = Field(ZOO, description=f"names among {', '.join(ZOO)}")
+    architectures: list[str] = Field(ZOO, description=f"names among {', '.join(ZOO)}")
     zoo_latents: int = Field(1152, ge=8, description="latents of the SAEs of the frontier")
     sparsities: list[Annotated[int, Field(ge=1)]] = Field([16, 32, 64], min_length=2, description="L0 aimed at")
     sweep: list[Annotated[int, Field(ge=1)]] = Field(
@@ -41,16 +41,18 @@ class Parameters(BaseParameters):
     )
     splice_documents: int = Field(32, ge=4, description="held-out documents that are spliced")
     short_steps: int = Field(30, ge=2, description="training steps of the taxonomy's roll call")
-    worlds: int = Field(5, ge=2, description="synthetic worlds with known features")
-    world_steps: int = Field(400, ge=2, description="training steps in a synthetic world")
+    synthetic_worlds: int = Field(5, ge=2, description="synthetic worlds with known features")
+    world_steps: int = Field(300, ge=2, description="training steps in a synthetic world")
 
     @model_validator(mode="after")
     def _fits(self):
-        unknown = [name for name in self.zoo if name not in ZOO]
-        if unknown or len(set(self.zoo)) < len(self.zoo):
-            raise ValueError(f"zoo = {self.zoo}: name each once, among {', '.join(ZOO)}")
-        if missing := [name for name in NEEDED if name not in self.zoo]:
-            raise ValueError(f"zoo = {self.zoo} lacks {missing[0]}, which the others are compared with")
+        unknown = [name for name in self.architectures if name not in ZOO]
+        if unknown or len(set(self.architectures)) < len(self.architectures):
+            raise ValueError(f"architectures = {self.architectures}: name each once, among {', '.join(ZOO)}")
+        if missing := [name for name in NEEDED if name not in self.architectures]:
+            raise ValueError(
+                f"architectures = {self.architectures} lacks {missing[0]}, which the others are compared with"
+            )
         for name in ("sparsities", "sweep"):
             values = getattr(self, name)
             if sorted(set(values)) != values:

@@ -18,6 +18,7 @@ import pandas as pd
 from papercore.papers.sae_survey import data, zoo
 
 TABLES = ("runs", "documents", "probing")
+SUMS = ("error", "variance", "dot", "norm2_hat")
 # What of a run is compared when a part is made again.
 COMPARED = ["L0", "FVU", "relative bias", "probing"]
 
@@ -28,8 +29,9 @@ class RecordingError(ValueError):
 
 def key(p, corpus: data.Corpus, model_identity: str) -> str:
     """Sha256 of all that the recorded numbers depend on but hardware and thread count."""
-    names = ["layer", "steps", "batch", "lr", "zoo", "zoo_latents", "sparsities", "sweep", "fitting_seeds", "seed"]
-    said = [corpus.digest, model_identity, {name: getattr(p, name) for name in names}, version("torch")]
+    names = ["layer", "steps", "batch", "lr", "zoo_latents", "sparsities", "sweep", "fitting_seeds", "seed"]
+    settings = {"zoo": p.architectures, **{name: getattr(p, name) for name in names}}
+    said = [corpus.digest, model_identity, settings, version("torch")]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -91,7 +93,9 @@ def record() -> None:
     out = Path(str(folder()))
     out.mkdir(exist_ok=True)
     for name in TABLES:
-        getattr(found, name).to_parquet(out / f"{name}.parquet", index=False, compression="zstd")
+        # Sums over a document in single precision: half the size, and seven digits are more than a claim prints.
+        table = getattr(found, name).astype({c: "float32" for c in SUMS} if name == "documents" else {})
+        table.to_parquet(out / f"{name}.parquet", index=False, compression="zstd")
     about = {
         "key": key(p, corpus, model.identity),
         "command": "python -m papercore.papers.sae_survey.recording",

@@ -52,7 +52,7 @@ SHARES = (1 / 16, 1 / 4, 1.0)  # of the training documents, for claim C8
 
 def specs(p, seeds: Iterable[int]) -> list[Spec]:
     """All SAEs that the frontier's claims need, in a fixed order."""
-    found = [Spec(name, k, 1.0, s) for s in seeds for name in p.zoo for k in p.sparsities]
+    found = [Spec(name, k, 1.0, s) for s in seeds for name in p.architectures for k in p.sparsities]
     found += [Spec("topk", k, 1.0, s) for s in seeds for k in p.sweep if k not in p.sparsities]
     found += [Spec("topk", p.sparsities[len(p.sparsities) // 2], share, s) for s in seeds for share in SHARES[:-1]]
     return found

@@ -1,0 +1,226 @@
+"""The figures of the notebook: each takes tables and returns (figure, the numbers that it draws)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+from papercore.study.figures import COLOURS, MUTED
+
+Drawing = tuple[plt.Figure, pd.DataFrame]
+LOOK = {
+    "relu": ("ReLU + L1", "#000000", "s"),
+    "p_anneal": ("p-anneal", "#999999", "v"),
+    "gated": ("Gated", COLOURS[2], "D"),
+    "prolu": ("ProLU", COLOURS[3], "P"),
+    "jumprelu": ("JumpReLU", COLOURS[4], "X"),
+    "topk": ("TopK", COLOURS[0], "o"),
+    "batch_topk": ("BatchTopK", COLOURS[5], "^"),
+    "matryoshka": ("Matryoshka", "#7f5539", "<"),
+    "switch": ("Switch", COLOURS[1], ">"),
+    "frozen_decoder": ("frozen decoder (control)", MUTED, "x"),
+}
+
+
+def norms(states: Sequence[torch.Tensor], limit: float) -> Drawing:
+    """Norm of the residual stream by position, median and range, and the limit above which tokens are left out."""
+    longest = max(map(len, states))
+    rows = []
+    for position in range(min(longest, 33)):
+        norm = torch.stack([one[position].norm() for one in states if len(one) > position])
+        rows.append((position, float(norm.quantile(0.01)), float(norm.median()), float(norm.quantile(0.99))))
+    table = pd.DataFrame(rows, columns=["position", "low", "median", "high"])
+    figure, ax = plt.subplots(figsize=(7, 3.4))
+    ax.fill_between(table["position"], table["low"], table["high"], alpha=0.2, lw=0, label="98 % of documents")
+    ax.plot(table["position"], table["median"], marker="o", ms=3, label="median")
+    ax.axhline(limit, color=COLOURS[1], ls="--", label="left out above")
+    ax.set(xlabel="position in the document", ylabel="norm of the residual stream", yscale="log")
+    ax.set_title("One token outweighs all others")
+    ax.legend()
+    return figure, table.assign(limit=limit)
+
+
+def frontier(runs: pd.DataFrame, pca: pd.DataFrame, l0: float) -> Drawing:
+    """FVU against measured L0, a line an architecture through the mean of its seeds, with PCA as a control.
+
+    pca: columns k, FVU. l0: where architectures are compared.
+    """
+    rows = runs[runs["share"] == 1]
+    figure, ax = plt.subplots(figsize=(8.5, 5))
+    drawn = []
+    for name, (label, colour, mark) in LOOK.items():
+        if (part := rows[rows["name"] == name]).empty:
+            continue
+        mean = part.groupby("k")[["L0", "FVU"]].mean()
+        ax.plot(
+            mean["L0"],
+            mean["FVU"],
+            color=colour,
+            marker=mark,
+            ms=6,
+            lw=1.6,
+            label=label,
+            ls=":" if name == "frozen_decoder" else "-",
+        )
+        ax.scatter(part["L0"], part["FVU"], color=colour, s=7, alpha=0.5)
+        drawn.append(part[["name", "k", "seed", "L0", "FVU"]])
+    ax.plot(pca["k"], pca["FVU"], color=MUTED, ls="--", label="PCA of as many terms (control)")
+    ax.axvline(l0, color=MUTED, lw=0.8)
+    ax.annotate("compared here", (l0, ax.get_ylim()[1]), xytext=(3, -10), textcoords="offset points", fontsize=9)
+    ax.set(xscale="log", xlabel="L0 measured on held-out documents", ylabel="fraction of variance unexplained")
+    ticks = sorted(set(pca["k"]))
+    ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
+    ax.minorticks_off()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    pca = pca.rename(columns={"k": "L0"}).assign(name="PCA")
+    return figure, pd.concat([*drawn, pca], ignore_index=True)
+
+
+def shrinkage(runs: pd.DataFrame, k: int) -> Drawing:
+    """Relative reconstruction bias of each architecture at one sparsity, a point a seed."""
+    rows = runs[(runs["share"] == 1) & (runs["k"] == k)]
+    names = [name for name in LOOK if name in set(rows["name"])]
+    figure, ax = plt.subplots(figsize=(7, 3.6))
+    for y, name in enumerate(names):
+        part = rows[rows["name"] == name]
+        ax.scatter(part["relative bias"], [y] * len(part), color=LOOK[name][1], marker=LOOK[name][2], s=40)
+    ax.axvline(1, color="black", lw=0.8)
+    ax.set_yticks(range(len(names)), [LOOK[name][0] for name in names])
+    ax.invert_yaxis()
+    ax.set(xlabel="relative reconstruction bias (1: unbiased; below: shrunk)", title="Who writes too little")
+    return figure, rows[["name", "seed", "L0", "relative bias", "L2 ratio"]]
+
+
+def splice(table: pd.DataFrame, seeds: Sequence[int]) -> Drawing:
+    """What the spliced model loses, CE minus that of the model left alone, by function: documents as points."""
+    pca = next(name for name in table["function"] if name.startswith("PCA"))
+    label = {"identity": "identity", "noise": "noise as large\nas the SAE's error", "sae": "SAE", pca: pca}
+    label |= {"mean": "mean ablation", "zero": "zero ablation"}
+    order = list(label)
+    kind = table["function"].str.replace(r" \d+$", "", regex=True)
+    lost = ((table["ce"] - table["clean"]) / table["n"]).groupby([kind, table["document"]]).mean()
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    rows = []
+    for y, name in enumerate(order):
+        values = lost[name].to_numpy()
+        jitter = np.linspace(-0.25, 0.25, len(values))
+        ax.scatter(values, y + jitter, s=9, alpha=0.6, color=COLOURS[0] if name == "sae" else MUTED)
+        ax.plot([values.mean()] * 2, [y - 0.35, y + 0.35], color="black", lw=2)
+        rows.append(pd.DataFrame({"function": name, "document": lost[name].index, "nats": values}))
+    ax.set_yticks(range(len(order)), list(label.values()))
+    ax.invert_yaxis()
+    ax.set_xscale("symlog", linthresh=0.1)
+    ax.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
+    ax.set(xlabel="cross-entropy lost, nats a token (a point a document, the bar their mean)")
+    ax.set_title(f"What the model loses ({len(seeds)} SAEs)")
+    return figure, pd.concat(rows, ignore_index=True)
+
+
+def probing(table: pd.DataFrame, kinds: Mapping[str, str]) -> Drawing:
+    """One-feature accuracy by task, a mark a kind of features; kinds: prefix of the features' names -> label."""
+    one = table[table["k"] == 1]
+    means = {
+        label: one[one["features"].str.replace(r" \d+$", "", regex=True) == kind].groupby("task")["accuracy"].mean()
+        for kind, label in kinds.items()
+    }
+    wide = pd.DataFrame(means)
+    wide = wide.sort_values(next(iter(kinds.values())))
+    figure, ax = plt.subplots(figsize=(8.5, 5))
+    marks = zip(kinds.values(), [COLOURS[0], "#000000", COLOURS[4], COLOURS[1], COLOURS[2]], "osD^v", strict=False)
+    for label, colour, mark in marks:
+        ax.scatter(wide[label], range(len(wide)), color=colour, marker=mark, s=36, label=label, alpha=0.85)
+    ax.axvline(0.5, color="black", lw=0.8, ls=":")
+    ax.set_yticks(range(len(wide)), wide.index)
+    ax.set(xlabel="accuracy on held-out texts", title="One feature a probe")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, wide.reset_index()
+
+
+def use(points: pd.DataFrame) -> Drawing:
+    """Explained variance against one-latent probing over the zoo, a point an SAE."""
+    name = points["unit"].str.rsplit(" ", n=1).str[0]
+    figure, ax = plt.subplots(figsize=(7.5, 4.4))
+    for kind, (label, colour, mark) in LOOK.items():
+        if (part := points[name == kind]).empty:
+            continue
+        ax.scatter(part["x"], part["value"], color=colour, marker=mark, s=32, alpha=0.8, label=label)
+    ax.set(xlabel="explained variance (structural)", ylabel="accuracy of one latent\n(functional)")
+    ax.set_title("Is a faithful dictionary a useful one?")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, points
+
+
+def sweep(runs: pd.DataFrame, absorbed: pd.DataFrame) -> Drawing:
+    """TopK's sweep: explained variance and one-latent probing by L0; absorption in the synthetic worlds by L0."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5))
+    for ax, column, title in zip(axes, ("explained variance", "probing"), ("fidelity", "one latent"), strict=False):
+        mean = runs.groupby("k")[column].mean()
+        ax.plot(mean.index, mean, color=COLOURS[0], marker="o")
+        ax.scatter(runs["k"], runs[column], color=COLOURS[0], s=10, alpha=0.5)
+        ax.set(xscale="log", xlabel="L0 (TopK)", ylabel=column if column != "probing" else "accuracy", title=title)
+        ax.set_xticks(mean.index, [str(k) for k in mean.index])
+        ax.minorticks_off()
+    mean = absorbed.groupby(["world", "k"])["absorbed"].mean().unstack()
+    axes[2].plot(mean.columns, mean.T, color=MUTED, lw=1, alpha=0.7)
+    axes[2].plot(mean.columns, mean.mean(), color=COLOURS[1], marker="o", label="mean of the worlds")
+    axes[2].set(xscale="log", xlabel="L0 (TopK, synthetic)", ylabel="absorption rate", title="absorption")
+    axes[2].set_xticks(mean.columns, [str(k) for k in mean.columns])
+    axes[2].minorticks_off()
+    axes[2].legend()
+    kept = runs[["k", "seed", "L0", "explained variance", "probing"]].assign(part="SmolLM2")
+    return figure, pd.concat([kept, absorbed.assign(part="synthetic")], ignore_index=True)
+
+
+def missing(features: pd.DataFrame, again: pd.DataFrame, limit: float) -> Drawing:
+    """Known features: cosine of the best latent by how often a feature fires; and how many latents two seeds share."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=[2, 1])
+    axes[0].scatter(features["chance"], features["cosine"], s=6, alpha=0.35, color=COLOURS[0])
+    axes[0].axhline(limit, color=COLOURS[1], ls="--", label="counts as found")
+    axes[0].set(xscale="log", xlabel="share of tokens with the feature", ylabel="cosine of its best latent")
+    axes[0].set_title("Rare features are missed (known dictionary)")
+    axes[0].legend(loc="lower right")
+    by_seed = again.groupby("seed")["value"].mean()
+    axes[1].bar([f"seed {s}" for s in by_seed.index], by_seed, color=COLOURS[2], width=0.6)
+    axes[1].set(ylim=(0, 1), ylabel="latents that the next seed has too", title="SmolLM2")
+    table = pd.concat([features, again.rename(columns={"value": "found_again"})], ignore_index=True)
+    return figure, table[["world", "feature", "chance", "cosine", "unit", "seed", "found_again"]]
+
+
+def budget(arms: Mapping[str, pd.DataFrame], tokens: Mapping[str, int]) -> Drawing:
+    """Held-out FVU of TopK by the number of training tokens, a point a seed."""
+    figure, ax = plt.subplots(figsize=(6, 3.6))
+    rows = []
+    for name, arm in arms.items():
+        by_seed = arm.groupby("seed")["value"].mean()
+        ax.scatter([tokens[name]] * len(by_seed), by_seed, color=COLOURS[0], s=18)
+        rows += [(name, tokens[name], seed, value) for seed, value in by_seed.items()]
+    table = pd.DataFrame(rows, columns=["share", "tokens", "seed", "FVU"])
+    mean = table.groupby("tokens")["FVU"].mean()
+    ax.plot(mean.index, mean, color=COLOURS[0])
+    ax.set(xscale="log", xlabel="training tokens (equally many steps)", ylabel="FVU on held-out documents")
+    ax.set_title("What more text buys")
+    return figure, table
+
+
+def scarce(table: pd.DataFrame) -> Drawing:
+    """Accuracy of probes on all latents and on the activation by condition; a point a task, the line their mean."""
+    order = list(dict.fromkeys(table["condition"]))
+    means = table.groupby(["features", "condition", "task"])["accuracy"].mean().reset_index()
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    for kind, colour, shift, label in (
+        ("whole", "#000000", -0.1, "activation"),
+        ("sae", COLOURS[0], 0.1, "SAE's codes"),
+    ):
+        part = means[means["features"] == kind]
+        x = part["condition"].map(order.index) + shift
+        ax.scatter(x, part["accuracy"], color=colour, s=12, alpha=0.5)
+        mean = part.groupby("condition")["accuracy"].mean()[order]
+        ax.plot(np.arange(len(order)) + shift, mean, color=colour, marker="_", ms=18, mew=2.5, ls="", label=label)
+    ax.set_xticks(range(len(order)), [c.replace("flipped", "all labels,\n20 % flipped") for c in order])
+    ax.set(ylabel="accuracy on held-out texts", title="Probes on everything")
+    ax.legend(loc="lower right")
+    return figure, means
