@@ -71,7 +71,7 @@ class SAE(nn.Module):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """Codes (n,) at the pairs, from their z (n,)."""
-        return torch.relu(z + self.encoder_bias[pairs.latent])
+        return torch.relu(z + pairs.of(self.encoder_bias))
 
     # What they are used for.
     def encode_sparse(self, x: torch.Tensor) -> Codes:
@@ -120,7 +120,7 @@ class SAE(nn.Module):
         best = scores.topk(count, dim=1, sorted=False).indices.sort(1).values
         row = torch.arange(len(x), device=x.device).repeat_interleave(count)
         pairs = Pairs(row, numbers[best.flatten()], (len(x), self.n_latents))
-        codes = Codes(pairs, torch.relu(self.at(pairs, x, products) + self.encoder_bias[pairs.latent]))
+        codes = Codes(pairs, torch.relu(self.at(pairs, x, products) + pairs.of(self.encoder_bias)))
         error = error.detach()
         missed = (error - weighted_sum(codes, self.decoder)).square().sum() / error.square().sum()
         # In units of the error, as Gao et al. have it: a small error is woken for as loudly as a large one.
@@ -139,7 +139,7 @@ class SAE(nn.Module):
         """z at the pairs, (n,), with gradient."""
         shift = self.shift()
         # The products hold the shift's value already; adding its own difference from itself brings its gradient.
-        return products_at(pairs, x, self.encoder, products) + (shift - shift.detach())[pairs.latent]
+        return products_at(pairs, x, self.encoder, products) + pairs.of(shift - shift.detach())
 
     # What a trainer needs.
     @torch.no_grad()

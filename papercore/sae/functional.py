@@ -21,7 +21,8 @@ def mean_codes(sae: SAE, x: torch.Tensor, document: torch.Tensor, n_documents: i
     total = torch.zeros(n_documents, sae.n_latents)
     for rows in torch.arange(len(x)).split(4096):
         codes = sae.encode_sparse(x[rows])
-        total.index_put_((document[rows][codes.pairs.row], codes.pairs.latent), codes.values, accumulate=True)
+        place = document[rows][codes.pairs.row] * sae.n_latents + codes.pairs.latent
+        total.view(-1).index_add_(0, place, codes.values)
     return total / torch.bincount(document, minlength=n_documents).clamp_min(1)[:, None]
 
 

@@ -29,11 +29,11 @@ class Gated(SAE):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """The magnitude; whether the gate is open has no gradient here."""
-        return torch.relu(z * self.log_gain.exp()[pairs.latent] + self.magnitude_bias[pairs.latent])
+        return torch.relu(z * pairs.of(self.log_gain.exp()) + pairs.of(self.magnitude_bias))
 
     def penalty(self, codes: Codes, x: torch.Tensor) -> torch.Tensor:
         """L1 norm of the gate, and the error of x reconstructed from the gate by a decoder that does not learn here."""
-        gate = Codes(codes.pairs, torch.relu(codes.z + self.encoder_bias[codes.pairs.latent]))
+        gate = Codes(codes.pairs, torch.relu(codes.z + codes.pairs.of(self.encoder_bias)))
         x_gate = weighted_sum(gate, self.decoder.detach()) + self.decoder_bias.detach()
         return self.coefficient * gate.values.sum() / len(x) + (x - x_gate).square().mean()
 

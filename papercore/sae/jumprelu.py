@@ -35,7 +35,7 @@ class JumpReLU(SAE):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """The score where it exceeds the threshold, else 0."""
-        return torch.relu(z + self.encoder_bias[pairs.latent]) * self._fires(z, pairs)
+        return torch.relu(z + pairs.of(self.encoder_bias)) * self._fires(z, pairs)
 
     def penalty(self, codes: Codes, x: torch.Tensor) -> torch.Tensor:
         """Squared relative distance of L0 from k."""
@@ -44,8 +44,8 @@ class JumpReLU(SAE):
 
     def _fires(self, z: torch.Tensor, pairs: Pairs) -> torch.Tensor:
         # L0 teaches the thresholds alone, as the codes' own step does.
-        score = (z + self.encoder_bias[pairs.latent]).detach()
-        return _Step.apply(score, self.threshold[pairs.latent], self.bandwidth)
+        score = (z + pairs.of(self.encoder_bias)).detach()
+        return _Step.apply(score, pairs.of(self.threshold), self.bandwidth)
 
     def start_at(self, threshold: float) -> None:
         """All thresholds begin there."""

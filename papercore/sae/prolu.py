@@ -19,5 +19,5 @@ class ProLU(ReLU):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """z itself; the bias passes a gradient and no value."""
-        bias = self.encoder_bias[pairs.latent]
+        bias = pairs.of(self.encoder_bias)
         return torch.relu(z) + (bias - bias.detach())

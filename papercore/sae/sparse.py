@@ -44,6 +44,11 @@ class Pairs:
         """(order of the pairs by latent, where each latent's pairs begin)."""
         return torch.argsort(self.latent, stable=True), _offsets(self.latent, self.shape[1])
 
+    def of(self, per_latent: torch.Tensor) -> torch.Tensor:
+        """What `per_latent` (n_latents,) holds for each pair's latent, (n,)."""
+        # Indexing by [] would add up its gradient in whatever order threads come; this does it in one order.
+        return per_latent.index_select(0, self.latent)
+
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """Dense (n_tokens, n_latents) matrix with the values at the pairs."""
         full = values.new_zeros(self.shape)

@@ -51,7 +51,9 @@ class Switch(SAE):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """ReLU times the probability of the expert that the latent belongs to."""
-        return super().values(z, pairs, x) * self.route(x)[pairs.row, pairs.latent // self.size]
+        return super().values(z, pairs, x) * self.route(x).flatten().index_select(
+            0, pairs.row * self.experts + pairs.latent // self.size
+        )
 
     def penalty(self, codes: Codes, x: torch.Tensor) -> torch.Tensor:
         """experts times the sum of share and mean probability of each: 1 where all are used alike."""

@@ -186,8 +186,8 @@ def test_documents_sum_up_to_the_runs_metrics(read, corpus, sae):
     assert sums["norm2_hat"] / sums["dot"] == pytest.approx(run["relative bias"], rel=1e-6)
     assert set(found.probing["task"]) == set(data.tasks())
     assert run["probing"] == pytest.approx(found.probing["k1"].mean())
-    codes = zoo.document_codes(sae, read, len(corpus.ids))
-    first = int(read.train.document[0])
+    codes = zoo.document_codes(sae, read, corpus)
+    first = int(corpus.rows("train", "agnews_0")[0])
     mine = sae.encode(read.train.x[read.train.document == first]).mean(0)
     assert torch.allclose(codes[first], mine, atol=1e-4)
 

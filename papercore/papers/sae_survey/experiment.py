@@ -13,7 +13,7 @@ from papercore.papers.sae_survey import data, zoo
 from papercore.sae import activations, functional, metrics, recovery, registry, strategies
 from papercore.sae.base import SAE
 from papercore.sae.controls import PCA
-from papercore.sae.trainer import Recipe, train
+from papercore.sae.trainer import Recipe
 
 OTHER = 500  # seeds of a control's second draw begin there
 LABELS = (20, 50, None)  # training labels of claim C11; None: all
@@ -59,15 +59,15 @@ def roll_call(read: data.Read, corpus: data.Corpus, model, sae: SAE, p) -> pd.Da
             continue
         one = registry.make(name, x.shape[1], p.zoo_latents, p.sparsities[0], seed=p.seed)
         one.calibrate(x[:4096])
-        call(name, "FVU", one, held_out, lambda one: train(one, x, recipe))
+        call(name, "FVU", one, held_out, lambda one: zoo.learn(one, x, recipe))
     pooled, group = _group(model, corpus, p)
     one = registry.make("topk", x.shape[1], p.zoo_latents, p.sparsities[0], seed=p.seed)
     one.calibrate(x[:4096])
-    call(f"layer_group {group}", "FVU", one, held_out, lambda one: train(one, pooled, recipe))
+    call(f"layer_group {group}", "FVU", one, held_out, lambda one: zoo.learn(one, pooled, recipe))
     members = [registry.make("topk", x.shape[1], p.zoo_latents // 2, p.sparsities[0], seed=p.seed + i) for i in (0, 1)]
     both = strategies.FeatureAligned(members)
     both.calibrate(x[:4096])
-    call("feature_aligned", "FVU", both, held_out, lambda one: train(one, x, recipe))
+    call("feature_aligned", "FVU", both, held_out, lambda one: zoo.learn(one, x, recipe))
     rows.append(_end_to_end(read, corpus, model, sae, p))
     table = pd.DataFrame(rows, columns=["entry", "measure", "before", "after"])
     return table.assign(improves=(table["after"] < table["before"]).astype(int))
@@ -164,10 +164,9 @@ def ablation_arm(table: pd.DataFrame, seeds: Sequence[int], of: str) -> pd.DataF
 
 def features(read: data.Read, corpus: data.Corpus, saes: Mapping[str, SAE]) -> dict[str, torch.Tensor]:
     """Features of every document, (n_documents, n_features): mean codes of SAEs, dimensions, components."""
-    n = len(corpus.ids)
     pca = PCA(read.train.x, min(read.means.shape[1], len(read.train) - 1))
     found = {"dimension": read.means, "component": pca.encode(read.means)}
-    return found | {name: zoo.document_codes(sae, read, n) for name, sae in saes.items()}
+    return found | {name: zoo.document_codes(sae, read, corpus) for name, sae in saes.items()}
 
 
 def probed(found: Mapping[str, torch.Tensor], corpus: data.Corpus, ks: Sequence[int | None]) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def record() -> None:
     out.mkdir(exist_ok=True)
     for name in TABLES:
         # Sums over a document in single precision: half the size, and seven digits are more than a claim prints.
-        table = getattr(found, name).astype({c: "float32" for c in SUMS} if name == "documents" else {})
+        table = getattr(found, name).astype(dict.fromkeys(SUMS, "float32") if name == "documents" else {})
         table.to_parquet(out / f"{name}.parquet", index=False, compression="zstd")
     about = {
         "key": key(p, corpus, model.identity),

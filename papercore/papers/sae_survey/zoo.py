@@ -58,16 +58,19 @@ def specs(p, seeds: Iterable[int]) -> list[Spec]:
     return found
 
 
-def fit(name: str, x: torch.Tensor, n_latents: int, k: int, p, seed: int, steps: int | None = None) -> SAE:
+def fit(name: str, x: torch.Tensor, n_latents: int, k: int, p, seed: int) -> SAE:
     """A trained SAE; its initialisation and its batches both come from the seed."""
     sae = registry.make(name, x.shape[1], n_latents, k, seed=seed)
     if name != "random_codes":
-        steps = steps or p.steps
-        with warnings.catch_warnings():
-            # Too few tokens for the latents is what C8 asks about, and all that the smoke profile has.
-            warnings.filterwarnings("ignore", message=r".* tokens for .* latents are few")
-            train(sae, x, Recipe(steps=steps, batch=p.batch, lr=p.lr, warmup=min(20, steps // 5 + 1), seed=seed))
+        learn(sae, x, Recipe(steps=p.steps, batch=p.batch, lr=p.lr, warmup=min(20, p.steps // 5 + 1), seed=seed))
     return sae.eval()
+
+
+def learn(sae, x: torch.Tensor, recipe: Recipe) -> None:
+    """`train` without its warning of few tokens: C8 asks what they cost, and the smoke profile has no more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* tokens for .* latents are few")
+        train(sae, x, recipe)
 
 
 def part_of(read: data.Read, share: float, seed: int) -> torch.Tensor:
@@ -84,7 +87,7 @@ def measured(spec: Spec, sae: SAE, read: data.Read, corpus: data.Corpus) -> Fron
     who = {"name": spec.name, "k": spec.k, "share": spec.share, "seed": spec.seed}
     table = metrics.per_token(sae, read.test.x).assign(document=read.test.document.numpy())
     documents = table.groupby("document")[["error", "variance", "dot", "norm2_hat"]].sum().reset_index()
-    codes = document_codes(sae, read, len(corpus.ids))
+    codes = document_codes(sae, read, corpus)
     rows = []
     for task in data.tasks():
         found = {k: float(right(codes, corpus, task, k).mean()) for k in (1, 5)}
@@ -94,11 +97,12 @@ def measured(spec: Spec, sae: SAE, read: data.Read, corpus: data.Corpus) -> Fron
     return Frontier(pd.DataFrame([run]), documents.assign(**who), probing)
 
 
-def document_codes(sae: SAE, read: data.Read, n_documents: int) -> torch.Tensor:
-    """Mean codes of all documents, (n_documents, n_latents)."""
-    x = torch.cat([states[mask] for states, mask in zip(read.states, read.masks, strict=True)]) / read.scale
-    document = torch.cat([torch.full((int(mask.sum()),), i) for i, mask in enumerate(read.masks)])
-    return functional.mean_codes(sae, x, document, n_documents)
+def document_codes(sae: SAE, read: data.Read, corpus: data.Corpus) -> torch.Tensor:
+    """Mean codes of the tasks' documents, (n_documents, n_latents), zeros for the others."""
+    rows = np.flatnonzero(corpus.table["use"] == "tasks")
+    x = torch.cat([read.states[i][read.masks[i]] for i in rows]) / read.scale
+    document = torch.cat([torch.full((int(read.masks[i].sum()),), int(i)) for i in rows])
+    return functional.mean_codes(sae, x, document, len(corpus.ids))
 
 
 def right(features: torch.Tensor, corpus: data.Corpus, task: str, k: int | None) -> np.ndarray:
