@@ -90,7 +90,7 @@ def weighted_sum(codes: Codes, weight: torch.Tensor) -> torch.Tensor:
 
 
 def products_at(pairs: Pairs, x: torch.Tensor, weight: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-    """(x @ weight.T) at the pairs, (n,), read from `products`, where it stands already; gradient for weight alone."""
+    """(x @ weight.T) at the pairs, (n,), read from `products`, where it stands already; gradients for x and weight."""
     return _ProductsAt.apply(weight, x, products, pairs)
 
 
@@ -112,6 +112,13 @@ def _offsets(numbers: torch.Tensor, count: int) -> torch.Tensor:
     return counts.cumsum(0) - counts
 
 
+def _product(pairs: Pairs, values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """codes @ weight, (n_tokens, d)."""
+    if pairs.dense:
+        return pairs.scatter(values) @ weight
+    return embedding_bag(pairs.latent, weight, pairs.offsets, mode="sum", per_sample_weights=values)
+
+
 def _transposed(pairs: Pairs, values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """codes.T @ x, (n_latents, d)."""
     if pairs.dense:
@@ -125,9 +132,7 @@ class _WeightedSum(torch.autograd.Function):
     def forward(ctx, values, weight, pairs):
         ctx.save_for_backward(values, weight)
         ctx.pairs = pairs
-        if pairs.dense:
-            return pairs.scatter(values) @ weight
-        return embedding_bag(pairs.latent, weight, pairs.offsets, mode="sum", per_sample_weights=values)
+        return _product(pairs, values, weight)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -150,11 +155,13 @@ class _WeightedSum(torch.autograd.Function):
 class _ProductsAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight, x, products, pairs):
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(weight, x)
         ctx.pairs = pairs
         return products[pairs.row, pairs.latent]
 
     @staticmethod
     def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        return _transposed(ctx.pairs, gradient, x), None, None, None
+        weight, x = ctx.saved_tensors
+        of_weight = _transposed(ctx.pairs, gradient, x) if ctx.needs_input_grad[0] else None
+        of_x = _product(ctx.pairs, gradient, weight) if ctx.needs_input_grad[1] else None
+        return of_weight, of_x, None, None

@@ -128,7 +128,10 @@ def test_noise_is_as_large_as_the_saes_error_token_by_token(read, sae):
 
 
 def test_an_sae_finds_all_its_own_latents_again(read, sae):
-    assert experiment.found_again({0: sae, 1: sae}, read.test.x, same=True)["value"].eq(1).all()
+    table = experiment.shared({0: sae, 1: sae}, read.test.x)
+    assert experiment.found_again(table, "itself")["value"].eq(1).all()
+    assert experiment.found_again(table, "next")["value"].eq(1).all()
+    assert table["random"].max() < 0.5
 
 
 # --- the frontier

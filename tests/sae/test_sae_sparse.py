@@ -36,13 +36,14 @@ def test_weighted_sum_is_the_dense_product_with_its_gradients(density):
 @pytest.mark.parametrize("density", [0.05, 0.5])
 def test_products_at_pairs_have_the_dense_gradient(density):
     pairs, _, weight = _problem(density)
-    x = torch.randn(40, 8, dtype=torch.double)
+    x = torch.randn(40, 8, dtype=torch.double).requires_grad_()
     pull = torch.randn(len(pairs.row), dtype=torch.double)
     found = products_at(pairs, x, weight, (x @ weight.T).detach())
     wanted = (x @ weight.T)[pairs.row, pairs.latent]
     assert torch.equal(found, wanted)
-    (a,), (b,) = (torch.autograd.grad((one * pull).sum(), weight) for one in (found, wanted))
-    assert torch.allclose(a, b, atol=1e-10)
+    ours, theirs = (torch.autograd.grad((one * pull).sum(), (weight, x)) for one in (found, wanted))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
 
 
 def test_a_token_or_a_latent_without_pairs_gets_zeros():
@@ -82,3 +83,15 @@ def test_a_step_by_pairs_has_the_gradient_of_a_dense_step(name, x, monkeypatch):
     assert found[0].keys() == found[1].keys() and found[0]
     for key, gradient in found[0].items():
         assert (gradient - found[1][key]).norm() <= 1e-5 * gradient.norm().clamp_min(1e-8), key
+
+
+def test_a_reconstruction_has_the_gradient_of_its_input(x):
+    """So that an SAE can stand inside a model that is differentiated."""
+    sae = make("topk", 64, 256, 5)
+    sae.calibrate(x)
+    states = x[:50].clone().requires_grad_()
+    codes = torch.relu((states - sae.decoder_bias) @ sae.encoder.T + sae.encoder_bias)
+    codes = codes * (sae.encode(x[:50]) > 0)
+    (a,) = torch.autograd.grad(sae(states).square().sum(), states)
+    (b,) = torch.autograd.grad((codes @ sae.decoder + sae.decoder_bias).square().sum(), states)
+    assert torch.allclose(a, b, atol=1e-4)

@@ -257,13 +257,27 @@ def targeted(
     return {name: pd.concat(parts, ignore_index=True) for name, parts in arms.items()}
 
 
-def found_again(saes: Mapping[int, SAE], x: torch.Tensor, same: bool = False) -> pd.DataFrame:
-    """Whether each live latent has one of cosine 0.7 or more in the next seed's SAE: unit, value (1, 0), seed."""
+SAME = 0.7  # cosine at which a latent counts as found again
+
+
+def shared(saes: Mapping[int, SAE], x: torch.Tensor) -> pd.DataFrame:
+    """Each live latent of each seed's SAE: its largest cosine with a latent of the next seed's, of its own, and of a
+    dictionary of random directions; columns unit, seed, next, itself, random.
+    """
     seeds, parts = list(saes), []
     for i, seed in enumerate(seeds):
         live = metrics.density(saes[seed], x) > 0
-        other = saes[seed if same else seeds[(i + 1) % len(seeds)]]
-        best = metrics.best_cosines(saes[seed].decoder.detach()[live], other.decoder.detach())
-        units = live.nonzero()[:, 0].numpy()
-        parts.append(pd.DataFrame({"unit": units, "value": (best >= 0.7).double().numpy(), "seed": seed}))
+        own = saes[seed].decoder.detach()
+        others = {
+            "next": saes[seeds[(i + 1) % len(seeds)]].decoder.detach(),
+            "itself": own,
+            "random": torch.randn(own.shape, generator=torch.Generator().manual_seed(seed + OTHER)),
+        }
+        best = {name: metrics.best_cosines(own[live], other).double().numpy() for name, other in others.items()}
+        parts.append(pd.DataFrame({"unit": live.nonzero()[:, 0].numpy(), "seed": seed, **best}))
     return pd.concat(parts, ignore_index=True)
+
+
+def found_again(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Whether each latent has one of cosine SAME or more there (next, itself): unit, seed, value (1, 0)."""
+    return table[["unit", "seed"]].assign(value=(table[where] >= SAME).astype(float))

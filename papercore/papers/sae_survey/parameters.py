@@ -39,7 +39,7 @@ class Parameters(BaseParameters):
     frontier: Literal["recorded", "live"] = Field(
         "recorded", description="the recorded frontier with a part of it made again, or all of it now"
     )
-    splice_documents: int = Field(32, ge=4, description="held-out documents that are spliced")
+    splice_documents: int = Field(24, ge=4, description="held-out documents that are spliced")
     short_steps: int = Field(30, ge=2, description="training steps of the taxonomy's roll call")
     synthetic_worlds: int = Field(5, ge=2, description="synthetic worlds with known features")
     world_steps: int = Field(300, ge=2, description="training steps in a synthetic world")

@@ -115,8 +115,8 @@ def splice(table: pd.DataFrame, seeds: Sequence[int]) -> Drawing:
     ax.invert_yaxis()
     ax.set_xscale("symlog", linthresh=0.1)
     ax.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
-    ax.set(xlabel="cross-entropy lost, nats a token (a point a document, the bar their mean)")
-    ax.set_title(f"What the model loses ({len(seeds)} SAEs)")
+    ax.set(xlabel="cross-entropy lost, nats a token")
+    ax.set_title(f"What the model loses: a point a document, mean of {len(seeds)} SAEs")
     return figure, pd.concat(rows, ignore_index=True)
 
 
@@ -175,19 +175,21 @@ def sweep(runs: pd.DataFrame, absorbed: pd.DataFrame) -> Drawing:
     return figure, pd.concat([kept, absorbed.assign(part="synthetic")], ignore_index=True)
 
 
-def missing(features: pd.DataFrame, again: pd.DataFrame, limit: float) -> Drawing:
-    """Known features: cosine of the best latent by how often a feature fires; and how many latents two seeds share."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=[2, 1])
+def missing(features: pd.DataFrame, shared: pd.DataFrame, limit: float, same: float) -> Drawing:
+    """Known features: cosine of the best latent by how often a feature fires; and latents that two seeds share."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
     axes[0].scatter(features["chance"], features["cosine"], s=6, alpha=0.35, color=COLOURS[0])
     axes[0].axhline(limit, color=COLOURS[1], ls="--", label="counts as found")
     axes[0].set(xscale="log", xlabel="share of tokens with the feature", ylabel="cosine of its best latent")
-    axes[0].set_title("Rare features are missed (known dictionary)")
+    axes[0].set_title("A known dictionary: rare features are missed")
     axes[0].legend(loc="lower right")
-    by_seed = again.groupby("seed")["value"].mean()
-    axes[1].bar([f"seed {s}" for s in by_seed.index], by_seed, color=COLOURS[2], width=0.6)
-    axes[1].set(ylim=(0, 1), ylabel="latents that the next seed has too", title="SmolLM2")
-    table = pd.concat([features, again.rename(columns={"value": "found_again"})], ignore_index=True)
-    return figure, table[["world", "feature", "chance", "cosine", "unit", "seed", "found_again"]]
+    edges = np.linspace(0, 1, 61)
+    for column, colour, label in (("next", COLOURS[2], "next seed's SAE"), ("random", MUTED, "random dictionary")):
+        axes[1].hist(shared[column], edges, color=colour, alpha=0.7, label=label)
+    axes[1].axvline(same, color=COLOURS[1], ls="--", label="counts as found again")
+    axes[1].set(xlabel="largest cosine of a latent with one of another dictionary", ylabel="latents", title="SmolLM2")
+    axes[1].legend(loc="upper right")
+    return figure, pd.concat([features, shared], ignore_index=True)
 
 
 def budget(arms: Mapping[str, pd.DataFrame], tokens: Mapping[str, int]) -> Drawing:
@@ -222,5 +224,5 @@ def scarce(table: pd.DataFrame) -> Drawing:
         ax.plot(np.arange(len(order)) + shift, mean, color=colour, marker="_", ms=18, mew=2.5, ls="", label=label)
     ax.set_xticks(range(len(order)), [c.replace("flipped", "all labels,\n20 % flipped") for c in order])
     ax.set(ylabel="accuracy on held-out texts", title="Probes on everything")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, means
