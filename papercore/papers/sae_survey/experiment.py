@@ -59,15 +59,15 @@ def roll_call(read: data.Read, corpus: data.Corpus, model, sae: SAE, p) -> pd.Da
             continue
         one = registry.make(name, x.shape[1], p.zoo_latents, p.sparsities[0], seed=p.seed)
         one.calibrate(x[:4096])
-        call(name, "FVU", one, held_out, lambda one: zoo.learn(one, x, recipe))
+        call(name, "FVU", one, held_out, lambda one: zoo.learn(one, x, recipe, p.device))
     pooled, group = _group(model, corpus, p)
     one = registry.make("topk", x.shape[1], p.zoo_latents, p.sparsities[0], seed=p.seed)
     one.calibrate(x[:4096])
-    call(f"layer_group {group}", "FVU", one, held_out, lambda one: zoo.learn(one, pooled, recipe))
+    call(f"layer_group {group}", "FVU", one, held_out, lambda one: zoo.learn(one, pooled, recipe, p.device))
     members = [registry.make("topk", x.shape[1], p.zoo_latents // 2, p.sparsities[0], seed=p.seed + i) for i in (0, 1)]
     both = strategies.FeatureAligned(members)
     both.calibrate(x[:4096])
-    call("feature_aligned", "FVU", both, held_out, lambda one: zoo.learn(one, x, recipe))
+    call("feature_aligned", "FVU", both, held_out, lambda one: zoo.learn(one, x, recipe, p.device))
     rows.append(_end_to_end(read, corpus, model, sae, p))
     table = pd.DataFrame(rows, columns=["entry", "measure", "before", "after"])
     return table.assign(improves=(table["after"] < table["before"]).astype(int))
@@ -88,7 +88,7 @@ def _group(model, corpus: data.Corpus, p) -> tuple[torch.Tensor, list[int]]:
 
 def _end_to_end(read: data.Read, corpus: data.Corpus, model, sae: SAE, p) -> tuple[str, str, float, float]:
     """KL on held-out documents before and after a short fine-tune of a copy of the SAE on training documents."""
-    one = copy.deepcopy(sae).folded(read.scale)
+    one = copy.deepcopy(sae).folded(read.scale).to(model.device)
     long = [i for i in corpus.rows("train") if len(corpus.ids[i]) >= p.max_tokens // 2]
     learn, test = long[:: max(1, len(long) // 16)][:16], data.long_documents(corpus, p.max_tokens // 2, 4, p.seed)
 
@@ -111,13 +111,13 @@ def spliced(model, read: data.Read, corpus: data.Corpus, saes: Mapping[int, SAE]
     error (twice). Functions of a seed are named "sae 0", "noise 0", "other noise 0".
     """
     rows = data.long_documents(corpus, p.max_tokens // 2, p.splice_documents, p.seed)
-    pca, scale = PCA(read.train.x, p.k), read.scale
+    pca, scale = PCA(read.train.x, p.k).to(model.device), read.scale
     functions = {
         **recovery.ablations(read.train.x * scale),
         f"PCA-{p.k}": lambda states: scale * pca(states / scale),
     }
     for seed, sae in saes.items():
-        whole = sae.folded(scale)
+        whole = sae.folded(scale).to(model.device)
         functions[f"sae {seed}"] = whole
         for name, number in (("noise", 0), ("other noise", OTHER)):
             functions[f"{name} {seed}"] = _as_large(whole, seed + number)

@@ -62,15 +62,23 @@ def fit(name: str, x: torch.Tensor, n_latents: int, k: int, p, seed: int) -> SAE
     """A trained SAE; its initialisation and its batches both come from the seed."""
     sae = registry.make(name, x.shape[1], n_latents, k, seed=seed)
     if name != "random_codes":
-        learn(sae, x, Recipe(steps=p.steps, batch=p.batch, lr=p.lr, warmup=min(20, p.steps // 5 + 1), seed=seed))
+        recipe = Recipe(steps=p.steps, batch=p.batch, lr=p.lr, warmup=min(20, p.steps // 5 + 1), seed=seed)
+        learn(sae, x, recipe, p.device)
     return sae.eval()
 
 
-def learn(sae, x: torch.Tensor, recipe: Recipe) -> None:
-    """`train` without its warning of few tokens: C8 asks what they cost, and the smoke profile has no more."""
+def learn(sae, x: torch.Tensor, recipe: Recipe, device: str) -> None:
+    """`train` on a device (auto: CUDA where there is one), the SAE back on the CPU after it.
+
+    Without the warning of few tokens: C8 asks what they cost, and the smoke profile has no more.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    sae.to(device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* tokens for .* latents are few")
         train(sae, x, recipe)
+    sae.to("cpu")
 
 
 def part_of(read: data.Read, share: float, seed: int) -> torch.Tensor:
