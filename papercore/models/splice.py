@@ -79,23 +79,31 @@ def splice_loss(
     *,
     keep: Sequence[torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(KL(clean || spliced) in nats a token, squared error of fn over squared norm), one batch, both with gradient."""
+    """(KL(clean || spliced) in nats a token, squared error of fn over squared norm), one batch, both with gradient.
+
+    Raises ModelError, also where `keep` leaves no token to replace.
+    """
     model.check([layer])
     encoded = encode(model, texts)
     masks, found = _masks(encoded, keep), []
+    if not any(mask.any() for mask in masks):
+        raise ModelError(f"none of the {len(encoded)} texts has a token to replace; let `keep` be true somewhere")
 
     def run(batch: Batch) -> list[None]:
         with torch.no_grad():
             hidden, clean = _clean(model, batch, layer)
             clean = clean.log_softmax(-1)
-        at = _at(batch, masks)
-        x = hidden[at].float()
-        hat = fn(x)
-        stream = hidden.clone()
-        stream[at] = hat.to(hidden.dtype)
+        errors = []
+
+        def noted(x: torch.Tensor) -> torch.Tensor:
+            hat = fn(x)
+            errors.append((x - hat).square().sum() / x.square().sum())
+            return hat
+
+        stream = replaced(hidden, _at(batch, masks), noted)
         spliced = _spliced(model, batch, layer, stream).log_softmax(-1)
         kl = (clean.exp() * (clean - spliced)).sum(-1)[batch.mask].mean()
-        found.append((kl, (x - hat).square().sum() / x.square().sum()))
+        found.append((kl, errors[0]))
         return [None] * len(batch.rows)
 
     with _frozen(model):

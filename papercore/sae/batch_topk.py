@@ -20,6 +20,7 @@ class BatchTopK(SAE):
     def __init__(self, d_model: int, n_latents: int, k: int, **rest):
         super().__init__(d_model, n_latents, k, **rest)
         self.register_buffer("threshold", torch.tensor(0.0))
+        self.last = 0.0  # smallest score of the batch before, a guess for the next one
 
     def active(self, scores: torch.Tensor) -> Pairs:
         """In training the k n_tokens largest scores of the batch, else those above the threshold."""
@@ -31,10 +32,11 @@ class BatchTopK(SAE):
 
     def choose(self, scores: torch.Tensor) -> Pairs:
         """The rule of selection in training."""
-        # Nine tenths of the last threshold lets few candidates through, and almost never too few.
-        return largest(scores, self.k * len(scores), 0.9 * float(self.threshold) or float("-inf"))
+        # A little below the last batch's smallest score few candidates are left, and almost never too few.
+        return largest(scores, self.k * len(scores), 0.9 * self.last if self.last > 0 else float("-inf"))
 
     def remember(self, smallest: torch.Tensor) -> None:
         """Let the threshold follow the smallest score that was kept."""
         smallest = smallest.clamp_min(0)
+        self.last = float(smallest)
         self.threshold.copy_(MEMORY * self.threshold + (1 - MEMORY) * smallest if self.threshold else smallest)

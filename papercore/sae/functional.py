@@ -32,24 +32,28 @@ def mean_tokens(x: torch.Tensor, document: torch.Tensor, n_documents: int) -> to
     return total / torch.bincount(document, minlength=n_documents).clamp_min(1)[:, None]
 
 
-def best_features(x: torch.Tensor, y: np.ndarray, k: int) -> torch.Tensor:
-    """The k features of x (n, n_features) whose class means differ most, by the pooled standard deviation; (k,).
+def best_features(x: torch.Tensor, y: np.ndarray, k: int, *, scaled: bool = False) -> torch.Tensor:
+    """The k features of x (n, n_features) whose class means differ most, (k,); SAEBench's rule.
 
-    Chosen on the data given, which must be the training data. A feature that does not vary is never chosen before one
-    that does. Raises ProbeError for one class.
+    scaled: by how many standard deviations of the feature they differ. Latents are on one scale, dimensions of a
+    residual stream are not. Chosen on the data given, which must be training data. Raises ProbeError for one class.
     """
     y = torch.as_tensor(np.asarray(y)).bool()
     if y.all() or not y.any():
         raise ProbeError(f"all {len(y)} labels are {int(y[0])}; sparse probing needs both classes")
     difference = (x[y].mean(0) - x[~y].mean(0)).abs()
+    if scaled:
+        difference = (difference / x.std(0)).nan_to_num(0.0)
     return difference.topk(min(k, x.shape[1])).indices
 
 
-def sparse_probe(x: torch.Tensor, y: np.ndarray, k: int | None) -> tuple[torch.Tensor, Probe | None]:
-    """(features, probe) of a logistic probe on the k features of x (n, n_features) with the largest difference of
-    class means, or on all that vary where k is None. No probe where none of them varies.
+def sparse_probe(
+    x: torch.Tensor, y: np.ndarray, k: int | None, *, scaled: bool = False
+) -> tuple[torch.Tensor, Probe | None]:
+    """(features, probe) of a logistic probe on `best_features` of x (n, n_features), or where k is None on all that
+    vary. No probe where none of them varies.
     """
-    chosen = torch.arange(x.shape[1]) if k is None else best_features(x, y, k)
+    chosen = torch.arange(x.shape[1]) if k is None else best_features(x, y, k, scaled=scaled)
     chosen = chosen[x[:, chosen].double().std(0) > 1e-9]
     return chosen, fit_probe(x[:, chosen], y) if len(chosen) else None
 
@@ -62,24 +66,35 @@ def answers(x: torch.Tensor, y: np.ndarray, fitted: tuple[torch.Tensor, Probe | 
     return ((probe.scores(x[:, chosen]) > 0).numpy() == np.asarray(y).astype(bool)).astype(float)
 
 
+# An absorbing latent writes the parent beside the child, about as much of it where both are as strong. Directions that
+# have nothing to do with each other overlap by 1 / sqrt(d), 0.18 in 32 dimensions.
+CARRIES = 0.5
+
+
 def absorption(codes: torch.Tensor, decoder: torch.Tensor, truth: torch.Tensor, features: torch.Tensor, pair) -> float:
-    """Share of the tokens with a child feature, and so with its parent, on which the parent's latents stay silent
-    while a latent that carries part of the parent's direction fires.
+    """How much more often a parent's latent is silent where the child's own fires for both than where there is no child.
+
+    The share of the tokens with both features on which the parent's latent is silent and the child's fires, minus the
+    share of those with the parent alone on which the parent's is silent: a sparse code is often silent for want of
+    room, and that is no absorption. Nor is it one, but 0, where the child's latent does not carry the parent: at least
+    CARRIES as much of the parent's direction as of the child's. A feature's latent is the one with the largest cosine.
 
     codes (n, n_latents); decoder (n_latents, d); truth (n, n_features) true codes; features (n_features, d) true
-    directions; pair: (parent, child), numbers of features. The parent's latents are those that point at the parent more
-    than at the child. Only on data with known features is this a definition (Chanin et al. 2409.14507).
+    directions; pair: numbers of (parent, child). Only on data with known features is it defined (after Chanin et al.
+    2409.14507). Raises ValueError where no token has both, or none the parent alone.
     """
     parent, child = pair
-    cosines = decoder @ features[[parent, child]].T
-    main = int(cosines[:, 0].argmax())
-    both = (truth[:, child] > 0) & (truth[:, parent] > 0)
-    if not both.any():
-        raise ValueError(f"no token has both features, {parent} and {child}")
-    silent = codes[both, main] <= 0
-    carries = (cosines[:, 0] > 0.2) & (torch.arange(len(decoder)) != main)
-    instead = (codes[both][:, carries] > 0).any(1)
-    return float((silent & instead).float().mean())
+    of_parent, of_child = (int(n) for n in (decoder @ features[[parent, child]].T).argmax(0))
+    has_parent, has_child = truth[:, parent] > 0, truth[:, child] > 0
+    both, alone = has_parent & has_child, has_parent & ~has_child
+    if not both.any() or not alone.any():
+        raise ValueError(f"no token has both features {parent} and {child}, or none has the parent alone")
+    of_each = torch.linalg.lstsq(features[[parent, child]].T, decoder[of_child]).solution
+    if of_child == of_parent or of_each[0] < CARRIES * of_each[1]:
+        return 0.0
+    silent = codes[:, of_parent] <= 0
+    instead = silent & (codes[:, of_child] > 0)
+    return float(instead[both].float().mean() - silent[alone].float().mean())
 
 
 def ablated(x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, latents: torch.Tensor, mean: torch.Tensor):
@@ -100,7 +115,7 @@ def tpp(
 
     x (n_documents, d) and codes (n_documents, n_latents) are means over tokens. concepts: training documents, their
     labels, test documents, theirs. choose(codes, labels): the latents of a concept, from training documents. Returns
-    (ablated concept, probed concept); the score is the diagonal's mean minus the rest's.
+    (ablated concept, probed concept); its score is the diagonal's mean minus the rest's.
     """
     probes = {name: fit_probe(x[train], y) for name, (train, y, _, _) in concepts.items()}
 
@@ -108,19 +123,14 @@ def tpp(
         return float(((probes[name].scores(where) > 0).numpy() == concepts[name][3].astype(bool)).mean())
 
     lost = np.empty((len(concepts), len(concepts)))
-    mean = codes.mean(0)
+    # Of training documents alone.
+    mean = codes[np.unique(np.concatenate([train for train, *_ in concepts.values()]))].mean(0)
     for i, (train, y, _, _) in enumerate(concepts.values()):
         chosen = choose(codes[train], y)
         for j, (name, (_, _, test, _)) in enumerate(concepts.items()):
             without = ablated(x[test], codes[test], decoder, chosen, mean)
             lost[i, j] = accuracy(name, x[test]) - accuracy(name, without)
     return lost
-
-
-def tpp_score(lost: np.ndarray) -> float:
-    """Mean loss of a concept's own probe minus that of the others'."""
-    own = np.eye(len(lost), dtype=bool)
-    return float(lost[own].mean() - lost[~own].mean())
 
 
 def scr(x, codes, decoder, wanted: np.ndarray, spurious: np.ndarray, train, test, n: int) -> float:

@@ -62,9 +62,12 @@ def test_only_kept_tokens_are_replaced_and_batches_do_not_matter(small):
 def test_the_loss_is_the_mean_kl_and_has_a_gradient(small):
     gain = torch.tensor(0.9, requires_grad=True)
     kl, error = small.splice_loss(TEXTS[:1], 1, lambda states: gain * states)
-    found = small.splice(TEXTS[:1], 1, lambda states: 0.9 * states)
-    # The loss counts the last token's prediction too.
-    assert abs(float(kl.detach()) * (len(found.kl[0]) + 1) - float(found.kl[0].sum())) < float(kl.detach()) * 3 + 1e-3
+    # The loss counts the last token's prediction too: one more token after the text makes `splice` count it as well.
+    ids = small.tokenizer(TEXTS[0])["input_ids"]
+    keep = [torch.tensor([True] * len(ids) + [False])]
+    found = small.splice([[*ids, ids[0]]], 1, lambda states: 0.9 * states, keep=keep)
+    assert float(kl.detach()) == pytest.approx(float(found.kl[0].mean()), rel=1e-3)
+    assert float(error.detach()) == pytest.approx(0.01, rel=1e-4)
     slopes = [torch.autograd.grad(one, gain, retain_graph=True)[0] for one in (kl, error)]
     assert all(float(slope) < 0 for slope in slopes)
 

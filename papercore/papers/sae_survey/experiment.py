@@ -169,10 +169,15 @@ def features(read: data.Read, corpus: data.Corpus, saes: Mapping[str, SAE]) -> d
     return found | {name: zoo.document_codes(sae, read, corpus) for name, sae in saes.items()}
 
 
-def probed(found: Mapping[str, torch.Tensor], corpus: data.Corpus, ks: Sequence[int | None]) -> pd.DataFrame:
-    """Accuracy of sparse probes: columns features, task, k (0: all features), accuracy on held-out documents."""
+def probed(
+    found: Mapping[str, torch.Tensor], corpus: data.Corpus, ks: Sequence[int | None], scaled: bool = False
+) -> pd.DataFrame:
+    """Accuracy of sparse probes: columns features, task, k (0: all features), accuracy on held-out documents.
+
+    scaled: features are chosen by their difference of means in standard deviations.
+    """
     rows = [
-        (name, task, k or 0, float(zoo.right(x, corpus, task, k).mean()))
+        (name, task, k or 0, float(zoo.right(x, corpus, task, k, scaled).mean()))
         for name, x in found.items()
         for task in data.tasks()
         for k in ks
@@ -180,13 +185,13 @@ def probed(found: Mapping[str, torch.Tensor], corpus: data.Corpus, ks: Sequence[
     return pd.DataFrame(rows, columns=["features", "task", "k", "accuracy"])
 
 
-def gain(table: pd.DataFrame, seeds: Sequence[int], of: str, versus: str, ks: tuple[int, int] = (1, 1)) -> pd.DataFrame:
-    """Accuracy of one kind of features minus another's, by task and seed; "topk" means "topk 0" for seed 0."""
+def gain(table: pd.DataFrame, seeds: Sequence[int], of: str, versus: str) -> pd.DataFrame:
+    """One-feature accuracy of one kind of features minus another's by task and seed; "topk" is "topk 0" for seed 0."""
     parts = []
     for seed in seeds:
         a, b = (
-            table[table["features"].isin([name, f"{name} {seed}"]) & (table["k"] == k)].set_index("task")["accuracy"]
-            for name, k in zip((of, versus), ks, strict=True)
+            table[table["features"].isin([name, f"{name} {seed}"]) & (table["k"] == 1)].set_index("task")["accuracy"]
+            for name in (of, versus)
         )
         parts.append(pd.DataFrame({"unit": a.index, "value": (a - b).to_numpy(), "seed": seed}))
     return pd.concat(parts, ignore_index=True)

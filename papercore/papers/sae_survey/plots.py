@@ -39,7 +39,7 @@ def norms(states: Sequence[torch.Tensor], limit: float) -> Drawing:
     ax.plot(table["position"], table["median"], marker="o", ms=3, label="median")
     ax.axhline(limit, color=COLOURS[1], ls="--", label="left out above")
     ax.set(xlabel="position in the document", ylabel="norm of the residual stream", yscale="log")
-    ax.set_title("One token outweighs all others")
+    ax.set_title("Norm by position")
     ax.legend()
     return figure, table.assign(limit=limit)
 
@@ -91,7 +91,7 @@ def shrinkage(runs: pd.DataFrame, k: int) -> Drawing:
     ax.axvline(1, color="black", lw=0.8)
     ax.set_yticks(range(len(names)), [LOOK[name][0] for name in names])
     ax.invert_yaxis()
-    ax.set(xlabel="relative reconstruction bias (1: unbiased; below: shrunk)", title="Who writes too little")
+    ax.set(xlabel="relative reconstruction bias (1: unbiased; below: shrunk)", title="Does an SAE write too little?")
     return figure, rows[["name", "seed", "L0", "relative bias", "L2 ratio"]]
 
 
@@ -181,7 +181,7 @@ def missing(features: pd.DataFrame, shared: pd.DataFrame, limit: float, same: fl
     axes[0].scatter(features["chance"], features["cosine"], s=6, alpha=0.35, color=COLOURS[0])
     axes[0].axhline(limit, color=COLOURS[1], ls="--", label="counts as found")
     axes[0].set(xscale="log", xlabel="share of tokens with the feature", ylabel="cosine of its best latent")
-    axes[0].set_title("A known dictionary: rare features are missed")
+    axes[0].set_title("A known dictionary: which features are found")
     axes[0].legend(loc="lower right")
     edges = np.linspace(0, 1, 61)
     for column, colour, label in (("next", COLOURS[2], "next seed's SAE"), ("random", MUTED, "random dictionary")):
@@ -204,7 +204,7 @@ def budget(arms: Mapping[str, pd.DataFrame], tokens: Mapping[str, int]) -> Drawi
     mean = table.groupby("tokens")["FVU"].mean()
     ax.plot(mean.index, mean, color=COLOURS[0])
     ax.set(xscale="log", xlabel="training tokens (equally many steps)", ylabel="FVU on held-out documents")
-    ax.set_title("What more text buys")
+    ax.set_title("Does more text help?")
     return figure, table
 
 

@@ -113,10 +113,10 @@ def document_codes(sae: SAE, read: data.Read, corpus: data.Corpus) -> torch.Tens
     return functional.mean_codes(sae, x, document, len(corpus.ids))
 
 
-def right(features: torch.Tensor, corpus: data.Corpus, task: str, k: int | None) -> np.ndarray:
+def right(features: torch.Tensor, corpus: data.Corpus, task: str, k: int | None, scaled: bool = False) -> np.ndarray:
     """Whether a probe on k of the features (n_documents, n_features), or all, is right on each test document."""
     a, y, b, z = data.labels(corpus, task)
-    return functional.answers(features[b], z, functional.sparse_probe(features[a], y, k))
+    return functional.answers(features[b], z, functional.sparse_probe(features[a], y, k, scaled=scaled))
 
 
 def frontier(
