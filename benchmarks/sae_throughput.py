@@ -1,9 +1,8 @@
-"""Training throughput of SAEs side by side with SAELens: same activations, batch, width; rounds interleaved.
+"""Training throughput of SAEs beside SAELens, dictionary_learning and sparsify: same activations, batch and width.
 
 `python -m benchmarks.sae_throughput [--rounds 5] [--steps 20]` prints Markdown tables and writes sae_throughput.md.
-SAELens runs in an environment of its own: PAPERCORE_SAELENS_PYTHON names its python, else one is made in a temporary
-folder; where that fails, ours is measured alone. dictionary_learning pins an nnsight and a transformers that its
-trainers import, and has no step to be called without its own loop; it is left out.
+Rounds are interleaved. Each peer runs in an environment of its own: PAPERCORE_PEER_SAELENS, ..._DICTIONARY_LEARNING and
+..._SPARSIFY name its python, else one is made in a temporary folder; a peer that cannot be installed is left out.
 """
 
 import argparse
@@ -27,7 +26,15 @@ from papercore.sae import registry, trainer
 from papercore.sae.activations import scale, tokens
 from papercore.sae.sparse import Codes, weighted_sum
 
-SAELENS = "sae-lens==6.54.0"
+PEERS = {  # what is installed, and what of it is measured
+    "SAELens": ("sae-lens==6.54.0", ["topk", "batch_topk", "matryoshka", "relu", "gated", "jumprelu"]),
+    "dictionary_learning": (
+        "dictionary-learning==0.1.0",
+        ["topk", "batch_topk", "matryoshka", "relu", "gated", "jumprelu"],
+    ),
+    "sparsify": ("eai-sparsify==1.3.3", ["topk"]),
+}
+TORCH = "torch==2.13.0"
 OURS = [
     "topk",
     "batch_topk",
@@ -40,7 +47,6 @@ OURS = [
     "prolu",
     "jumprelu",
 ]
-THEIRS = ["topk", "batch_topk", "matryoshka", "relu", "gated", "jumprelu"]
 
 
 class Ours:
@@ -91,20 +97,21 @@ class Dense:
 
 
 class Peer:
-    """SAELens in a process of its own, which waits while we compute."""
+    """A peer in a process of its own, which waits while others compute."""
 
-    def __init__(self, python: str, about: dict):
-        script = Path(__file__).parent / "peers" / "saelens.py"
-        command = [python, str(script), json.dumps(about)]
+    def __init__(self, peer: str, python: str, about: dict):
+        script = Path(__file__).parent / "peers" / f"of_{peer.lower()}.py"
+        self.peer, command = peer, [python, str(script), json.dumps(about)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def step(self, name: str, steps: int) -> dict:
         """As above."""
         self.process.stdin.write(json.dumps({"name": name, "steps": steps}) + "\n")
         self.process.stdin.flush()
-        if not (line := self.process.stdout.readline()):
-            raise RuntimeError(f"SAELens ended while it trained {name}")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith("{"):  # some libraries print while they are imported
+                return json.loads(line)
+        raise RuntimeError(f"{self.peer} ended while it trained {name}")
 
 
 def activations() -> torch.Tensor:
@@ -114,13 +121,20 @@ def activations() -> torch.Tensor:
     return x / scale(x)
 
 
-def peer_python(folder: Path) -> str | None:
-    """The python of an environment with SAELens, made where none is named; None where it cannot be had."""
-    if given := os.environ.get("PAPERCORE_SAELENS_PYTHON"):
+def peer_python(peer: str, folder: Path) -> str | None:
+    """The python of an environment with a peer, made where none is named; None where it cannot be had."""
+    if given := os.environ.get(f"PAPERCORE_PEER_{peer.upper()}"):
         return given
-    python = folder / "venv" / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
-    commands = [[sys.executable, "-m", "venv", str(folder / "venv")], [*pip, "torch==2.13.0"], [*pip, SAELENS]]
+    python, pins = folder / peer / "bin" / "python", folder / "pins.txt"
+    pins.write_text(f"{TORCH}\n", encoding="utf-8")
+    pip = [str(python), "-m", "pip"]
+    commands = [
+        [sys.executable, "-m", "venv", str(folder / peer)],
+        [*pip, "install", "--quiet", TORCH],
+        [*pip, "install", "--quiet", "-c", str(pins), PEERS[peer][0]],
+        # An old nnsight asks for it; its build is for another torch, and transformers stumbles over it.
+        [*pip, "uninstall", "--quiet", "--yes", "torchvision"],
+    ]
     done = all(subprocess.run(command).returncode == 0 for command in commands)
     return str(python) if done else None
 
@@ -177,10 +191,10 @@ def measure(a: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as name:
         save_file({"x": x}, Path(name) / "x.safetensors")
         about = {"path": f"{name}/x.safetensors", "d": a.d, "m": a.m, "k": a.k, "batch": a.batch}
-        python = peer_python(Path(name))
-        sides = {"ours": Ours(x, a.m, a.k, a.batch), "dense": Dense(x, a.m, a.k, a.batch)}
-        sides |= {"SAELens": Peer(python, about)} if python else {}
-        jobs = [("ours", n) for n in OURS] + [("dense", "topk")] + [("SAELens", n) for n in THEIRS if python]
+        pythons = {peer: peer_python(peer, Path(name)) for peer in PEERS}
+        peers = {peer: Peer(peer, python, about) for peer, python in pythons.items() if python}
+        sides = {"ours": Ours(x, a.m, a.k, a.batch), "dense": Dense(x, a.m, a.k, a.batch), **peers}
+        jobs = [("ours", n) for n in OURS] + [("dense", "topk")] + [(peer, n) for peer in peers for n in PEERS[peer][1]]
         for side, one in jobs:
             sides[side].step(one, a.warm)  # a penalised SAE is measured near its own sparsity
         speed: dict = {job: [] for job in jobs}
@@ -190,29 +204,35 @@ def measure(a: argparse.Namespace) -> str:
                 said = sides[side].step(one, a.steps)
                 speed[side, one].append(a.steps * a.batch / said["seconds"])
                 l0[side, one] = said["l0"]
-        if python:
-            sides["SAELens"].process.stdin.close()
+        for peer in peers.values():
+            peer.process.stdin.close()
+            peer.process.wait()
+    missing = [f"{PEERS[peer][0]} could not be installed" for peer in PEERS if peer not in peers]
     lines = [
         f"{len(x)} tokens of SmolLM2 at block 15, d {a.d}, m {a.m}, k {a.k}, batch {a.batch}, float32, "
         f"{torch.get_num_threads()} threads on {platform.machine()}, torch {torch.__version__}, "
-        f"{SAELENS if python else 'SAELens could not be installed'}; median (range) of {a.rounds} "
-        f"interleaved rounds of {a.steps} steps. L0 is that of the last batch: "
-        "SAELens' penalised SAEs are at its default coefficients.",
+        f"{', '.join([PEERS[peer][0] for peer in peers] + missing)}; median (range) of {a.rounds} interleaved rounds "
+        f"of {a.steps} steps, and of the ratios within a round. L0 is that of the last batch: the peers' penalised "
+        "SAEs are at their default coefficients; their steps are dense, so L0 does not change their time.",
         "",
-        "| architecture | ours, tokens/s | L0 | SAELens, tokens/s | L0 | ours / SAELens |",
-        "|---|---|---|---|---|---|",
+        "| architecture | tokens/s | L0 | "
+        + " | ".join(f"{peer}, tokens/s | L0 | ours / its" for peer in peers)
+        + " |",
+        "|" + "---|" * (3 + 3 * len(peers)),
     ]
     for one in OURS:
-        ours, theirs = speed["ours", one], speed.get(("SAELens", one))
+        ours = speed["ours", one]
         row = [one, spread(ours), f"{l0['ours', one]:.0f}"]
-        if theirs:
+        for peer in peers:
+            theirs = speed.get((peer, one))
+            if theirs is None:
+                row += ["", "", ""]
+                continue
             ratios = [p / q for p, q in zip(ours, theirs, strict=True)]
-            row += [spread(theirs), f"{l0['SAELens', one]:.0f}"]
-            row += [f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
-        else:
-            row += ["", "", ""]
+            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            row += [spread(theirs), f"{l0[peer, one]:.0f}", ratio]
         lines.append(f"| {' | '.join(row)} |")
-    lines.append(f"| TopK written densely | {spread(speed['dense', 'topk'])} | {a.k} | | | |")
+    lines.append(f"| TopK written densely | {spread(speed['dense', 'topk'])} | {a.k} |" + " |" * 3 * len(peers))
     return "\n".join([*lines, "", parts(x[: a.batch], a.m, a.k), ""])
 
 

@@ -36,9 +36,10 @@ def keep(states: Sequence[torch.Tensor], limit: float | None = None, *, first: b
     """Which tokens count of documents (n_tokens_i, d_model): not position 0, and norm up to the limit; (n_tokens_i,).
 
     limit: OUTLIER medians of the norms after position 0 by default. first: position 0 counts too, whatever its norm.
+    Raises SAEError for states that are not finite.
     """
-    norms = [one.norm(dim=1) for one in states]
     limit = norm_limit(states) if limit is None else limit
+    norms = _norms(states)
     found = []
     for norm in norms:
         one = norm <= limit
@@ -49,10 +50,19 @@ def keep(states: Sequence[torch.Tensor], limit: float | None = None, *, first: b
 
 def norm_limit(states: Sequence[torch.Tensor]) -> float:
     """OUTLIER medians of the norms of all tokens but the first of each document."""
-    rest = [one[1:].norm(dim=1) for one in states if len(one) > 1]
+    rest = [norm[1:] for norm in _norms(states) if len(norm) > 1]
     if not rest:
         raise SAEError("no document has more than one token, and position 0 is never used")
     return OUTLIER * float(torch.cat(rest).median())
+
+
+def _norms(states: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Norms of the tokens of each document; a NaN would pass for an outlier, and be left out without a word."""
+    norms = [one.float().norm(dim=1) for one in states]
+    for row, norm in enumerate(norms):
+        if bad := int((~torch.isfinite(norm)).sum()):
+            raise SAEError(f"{bad} of {len(norm)} activations of document {row} are NaN or infinite; read in float32")
+    return norms
 
 
 def tokens(states: Sequence[torch.Tensor], limit: float | None = None, *, first: bool = False) -> Tokens:

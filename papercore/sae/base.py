@@ -124,7 +124,7 @@ class SAE(nn.Module):
         error = error.detach()
         missed = (error - weighted_sum(codes, self.decoder)).square().sum() / error.square().sum()
         # In units of the error, as Gao et al. have it: a small error is woken for as loudly as a large one.
-        return AUXK_SHARE * missed.nan_to_num() * error.square().mean()
+        return AUXK_SHARE * missed.nan_to_num()
 
     @torch.no_grad()
     def products(self, x: torch.Tensor) -> torch.Tensor:

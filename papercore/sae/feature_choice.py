@@ -8,7 +8,7 @@ from papercore.sae.sparse import Pairs
 
 
 class FeatureChoice(SAE):
-    """The budget of k n_tokens is dealt to the latents alike, so that no latent of a training batch is dead.
+    """The budget of k n_tokens is dealt to the latents alike: each has tokens of every training batch to learn from.
 
     A latent's own threshold, the running mean of the smallest score it kept, decides in evaluation, where a token must
     not depend on its neighbours; the paper leaves that open.

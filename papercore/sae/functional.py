@@ -72,12 +72,14 @@ CARRIES = 0.5
 
 
 def absorption(codes: torch.Tensor, decoder: torch.Tensor, truth: torch.Tensor, features: torch.Tensor, pair) -> float:
-    """How much more often a parent's latent is silent where the child's own fires for both than where there is no child.
+    """How much more often a parent's latent is silent where its child's fires for both than where there is no child.
 
-    The share of the tokens with both features on which the parent's latent is silent and the child's fires, minus the
-    share of those with the parent alone on which the parent's is silent: a sparse code is often silent for want of
-    room, and that is no absorption. Nor is it one, but 0, where the child's latent does not carry the parent: at least
-    CARRIES as much of the parent's direction as of the child's. A feature's latent is the one with the largest cosine.
+    a: the share of the tokens with both features on which the parent's latent is silent and the child's fires. b: the
+    share of those with the parent alone on which the parent's is silent; a sparse code often is, for want of room, and
+    that is no absorption. The rate is (a - b) / (1 - b), of the tokens on which the parent's would have fired those on
+    which it does not (Abbott's correction), at least -1. It is 0 where the child's latent does not carry the parent: at
+    least CARRIES as much of the parent's direction as of the child's. A feature's latent is the one with the largest
+    cosine.
 
     codes (n, n_latents); decoder (n_latents, d); truth (n, n_features) true codes; features (n_features, d) true
     directions; pair: numbers of (parent, child). Only on data with known features is it defined (after Chanin et al.
@@ -94,7 +96,8 @@ def absorption(codes: torch.Tensor, decoder: torch.Tensor, truth: torch.Tensor, 
         return 0.0
     silent = codes[:, of_parent] <= 0
     instead = silent & (codes[:, of_child] > 0)
-    return float(instead[both].float().mean() - silent[alone].float().mean())
+    a, b = float(instead[both].float().mean()), float(silent[alone].float().mean())
+    return max(-1.0, (a - b) / (1 - b)) if b < 1 else 0.0
 
 
 def ablated(x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, latents: torch.Tensor, mean: torch.Tensor):

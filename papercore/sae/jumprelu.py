@@ -35,7 +35,9 @@ class JumpReLU(SAE):
 
     def values(self, z: torch.Tensor, pairs: Pairs, x: torch.Tensor) -> torch.Tensor:
         """The score where it exceeds the threshold, else 0."""
-        return torch.relu(z + pairs.of(self.encoder_bias)) * self._fires(z, pairs)
+        score, fires = z + pairs.of(self.encoder_bias), self._fires(z, pairs)
+        # The second term is 0, and has the paper's slope: to its threshold a code has -threshold kernel / width.
+        return score * fires.detach() + pairs.of(self.threshold).detach() * (fires - fires.detach())
 
     def penalty(self, codes: Codes, x: torch.Tensor) -> torch.Tensor:
         """Squared relative distance of L0 from k."""

@@ -53,6 +53,8 @@ class FeatureAligned(nn.Module):
         super().__init__()
         if len(members) < 2 or len({type(one) for one in members}) > 1:
             raise SAEError("alignment takes two SAEs or more, of one architecture")
+        if members[0].steered:
+            raise SAEError(f"nothing steers the penalties of several {type(members[0]).__name__}s; align SAEs with a k")
         self.members, self.weight = nn.ModuleList(members), weight
         self.d_model, self.k, self.coefficient = members[0].d_model, members[0].k, 1.0
         self.n_latents = sum(one.n_latents for one in members)

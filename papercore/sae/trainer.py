@@ -74,7 +74,7 @@ def train(
     learning = [p for p in sae.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(learning, lr=recipe.lr, betas=sae.betas, fused=True)
     state = _State(torch.zeros(sae.n_latents, dtype=torch.long, device=device), 0.0, [])
-    name = _identity(sae, x, recipe) if checkpoint else ""
+    name = _identity(sae, x, target, recipe) if checkpoint else ""
     begin = _load(Path(checkpoint), name, sae, optimiser, state) if checkpoint else 0
     for step in range(begin, recipe.steps):
         rows = _batch(step, len(x), recipe)
@@ -156,11 +156,16 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _identity(sae: SAE, x: torch.Tensor, recipe: Recipe) -> str:
-    """Sha256 of recipe, SAE and data: a checkpoint of another run is never gone on with."""
-    said = [type(sae).__name__, sae.d_model, sae.n_latents, sae.k, sae.seed, asdict(recipe), list(x.shape)]
-    digest = hashlib.sha256(json.dumps(said).encode())
-    digest.update(x[:: max(1, len(x) // 1000)].contiguous().cpu().numpy().tobytes())
+def _identity(sae: SAE, x: torch.Tensor, target: torch.Tensor | None, recipe: Recipe) -> str:
+    """Sha256 of recipe, SAE as it begins, and data: a checkpoint of another run is never gone on with."""
+    settings = {name: value for name, value in vars(sae).items() if isinstance(value, int | float | str | bool)}
+    digest = hashlib.sha256(json.dumps([type(sae).__name__, settings, asdict(recipe)], sort_keys=True).encode())
+    for one in (x, target):
+        if one is not None:
+            digest.update(json.dumps(list(one.shape)).encode())
+            digest.update(one[:: max(1, len(one) // 1000)].contiguous().cpu().numpy().tobytes())
+    for weight in sae.state_dict().values():
+        digest.update(weight.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ import torch
 from papercore.models import ModelError
 from papercore.papers.sae_survey import curves, data, experiment, recording, worlds, zoo
 from papercore.papers.sae_survey.data import DataError
-from papercore.sae import metrics, recovery, registry
+from papercore.sae import metrics, recovery, registry, synthetic
 from papercore.study import parameters, rooms
 from papercore.study.parameters import ParameterError
 from papercore.study.parameters import check as check_parameters
@@ -51,9 +51,21 @@ def test_documents_are_cut_balanced_drawn_once_and_the_same_each_time(smollm2, c
     assert set(corpus.table[corpus.table["use"] != "tasks"]["label"]) == {-1}
     assert corpus.digest == data.corpus(smollm2.tokenizer, 20, 10, 24, 0).digest
     assert corpus.digest != data.corpus(smollm2.tokenizer, 20, 10, 24, 1).digest
-    whole = data.corpus(smollm2.tokenizer, 20, 10, 4000, 0)
-    of_tasks = [tuple(whole.ids[i]) for i in np.flatnonzero(whole.table["source"] == "agnews_0")]
-    assert len(set(of_tasks)) == len(of_tasks)
+
+
+def test_no_text_is_drawn_twice_from_whatever_source(smollm2):
+    """At the cpu profile's size: tasks that are cut from one corpus share texts."""
+    p = parameters.resolve("sae_survey", "cpu")
+    whole = data.corpus(smollm2.tokenizer, p.documents, p.test_documents, 4000, p.seed)
+    assert len({tuple(one) for one in whole.ids}) == len(whole.ids) == 19 * 300
+    texts = [" ".join(smollm2.tokenizer.decode(one).split()).casefold() for one in whole.ids]
+    assert len(set(texts)) == len(texts)
+
+
+def test_tasks_of_one_corpus_are_one_unit():
+    arm = pd.DataFrame({"unit": data.tasks(), "value": np.arange(14.0), "seed": 0})
+    found = data.by_corpus(arm).set_index("unit")["value"]
+    assert len(found) == 8 and found["ag_news"] == 1 and found["film_reviews"] == 3 and found["headlines"] == 6
 
 
 def test_chats_wear_the_models_template(smollm2, corpus):
@@ -180,6 +192,20 @@ def test_an_architecture_is_no_better_than_itself():
     assert (curves.beyond(one, "relu", 20)["value"] == 0).all()
 
 
+def test_probing_is_compared_with_itself_on_other_corpora():
+    """An SAE that is as good on every task agrees with itself; the frozen decoder and shares are left out."""
+    rows = [
+        {"name": name, "k": k, "share": share, "seed": 0, "task": task, "k1": k / 100}
+        for name, share in (("topk", 1.0), ("topk", 0.25), ("frozen_decoder", 1.0))
+        for k in (8, 16)
+        for task in data.tasks()
+    ]
+    found = curves.use_twice(zoo.Frontier(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows)))
+    assert found["unit"].tolist() == ["topk 16", "topk 8"] or found["unit"].tolist() == ["topk 8", "topk 16"]
+    assert found["x"].tolist() == pytest.approx(found["value"].tolist())
+    assert sorted(found["value"]) == pytest.approx([0.08, 0.16])
+
+
 def test_documents_sum_up_to_the_runs_metrics(read, corpus, sae):
     spec = zoo.Spec("topk", 8, 1.0, 0)
     found = zoo.measured(spec, sae, read, corpus)
@@ -233,15 +259,21 @@ def test_what_is_made_again_is_compared_metric_by_metric(read, corpus, p):
 # --- synthetic worlds
 
 
-def test_a_dip_is_the_ends_over_the_middle():
-    table = pd.DataFrame({"world": 0, "seed": 0, "k": [2, 5, 16], "absorbed": [0.5, 0.1, 0.3]})
-    assert worlds.dip(table, 5, (2, 16))["value"].tolist() == pytest.approx([0.2])
-    assert worlds.dip(table, 2, (5, 16))["value"].tolist() == pytest.approx([-0.4])
+def test_excess_is_one_sparsity_over_another():
+    table = pd.DataFrame({"world": 0, "seed": 0, "k": [2, 4, 16], "absorbed": [0.5, 0.1, 0.3], "unrelated": [0, 0, 1]})
+    assert worlds.excess(table, 2, 4)["value"].tolist() == pytest.approx([0.4])
+    assert worlds.excess(table, 16, 4, "unrelated")["value"].tolist() == [1]
 
 
-def test_the_true_dictionary_is_found_whole():
+def test_the_true_sparsity_of_the_worlds_with_children_is_the_middle_one():
+    codes = synthetic.world(**worlds.HIERARCHY, seed=1).sample(20_000)[1]
+    active = float((codes > 0).sum(1).float().mean())
+    assert worlds.DENSITIES[1] == round(active) and worlds.DENSITIES[0] < active < worlds.DENSITIES[2]
+
+
+def test_features_are_found_from_the_cosine_on():
     table = worlds.dictionary(2, 5)
-    assert worlds.found(table.assign(cosine=1.0))["value"].mean() == 1
+    assert worlds.found(table.assign(cosine=[0.9, 0.89] * worlds.FEATURES))["value"].mean() == 0.5
     assert len(table) == 2 * worlds.FEATURES and table["chance"].sum() == pytest.approx(2 * worlds.ACTIVE, rel=0.2)
 
 

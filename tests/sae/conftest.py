@@ -27,7 +27,7 @@ def held_out(world, x):
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
+def _seeded():
     torch.manual_seed(0)
 
 

@@ -88,6 +88,15 @@ def test_position_0_and_outliers_are_left_out_of_the_tokens():
         tokens([torch.ones(1, 4)])
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_no_outliers(bad):
+    states = [torch.ones(5, 4), torch.ones(5, 4)]
+    states[1][3, 2] = bad
+    for read in (tokens, keep, lambda states: tokens(states, 10.0)):
+        with pytest.raises(SAEError, match="1 of 5 activations of document 1 are NaN or infinite"):
+            read(states)
+
+
 def test_scores_of_recovery_by_hand():
     assert recovery.score(2.0, 2.0, 10.0) == 1 and recovery.score(2.0, 10.0, 10.0) == 0
     assert recovery.score(2.0, 3.0, 10.0) == pytest.approx(0.875)

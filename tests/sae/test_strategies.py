@@ -6,6 +6,7 @@ import torch
 from papercore.sae import strategies
 from papercore.sae.activations import keep, norm_limit, scale, tokens
 from papercore.sae.base import SAEError
+from papercore.sae.relu import ReLU
 from papercore.sae.topk import TopK
 from papercore.sae.trainer import Recipe, train
 
@@ -35,6 +36,8 @@ def test_the_pull_aligns_the_members(x):
     assert found[1.0] > found[0.0] + 0.05
     with pytest.raises(SAEError, match="two SAEs or more"):
         strategies.FeatureAligned([TopK(64, 128, 5)])
+    with pytest.raises(SAEError, match="nothing steers the penalties"):
+        strategies.FeatureAligned([ReLU(64, 128, 5, seed=s) for s in (0, 1)])
 
 
 def test_end_to_end_lowers_the_kl_of_its_own_batches(tiny_model):

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from papercore.sae import metrics, registry
 from papercore.sae.base import SAEError
 from papercore.sae.trainer import Recipe, train
+from papercore.sae.transcoder import Transcoder
 
 SHORT = Recipe(steps=40, batch=256, lr=3e-3)
 
@@ -58,6 +59,11 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_with(x, tmp_path):
     seen.clear()
     _weights("topk", x, checkpoint=path, progress=lambda step, *_: seen.append(step))
     assert seen[0] == 1
+    for skip, target in ((False, x), (False, -x), (True, -x)):
+        seen.clear()
+        other = Transcoder(64, 256, 5, skip=skip)
+        train(other, x, SHORT, target=target, checkpoint=path, progress=lambda step, *_: seen.append(step))
+        assert seen[0] == 1
     tensors = load_file(path)
     save_file(tensors, path)  # without its identity
     seen.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from papercore.papers.sae_survey.data import by_corpus
 from papercore.papers.sae_survey.zoo import SHARES, Frontier
 
 
@@ -64,34 +65,41 @@ def budgets(frontier: Frontier, k: int) -> dict[str, pd.DataFrame]:
     return {name: at(frontier, "topk", k, s) for name, s in zip(("sixteenth", "quarter", "all"), SHARES, strict=True)}
 
 
-def fidelity_and_use(frontier: Frontier) -> pd.DataFrame:
-    """Each SAE of the zoo: unit (name and k), seed, x (explained variance), value (one-latent probing accuracy)."""
-    runs = frontier.runs[(frontier.runs["share"] == 1) & (frontier.runs["name"] != "frozen_decoder")]
+def fidelity_and_use(frontier: Frontier, controls: bool = False) -> pd.DataFrame:
+    """Each SAE of the zoo: unit (name and k), seed, x (explained variance), value (one-latent probing accuracy).
+
+    controls: the frozen decoder too.
+    """
+    runs = frontier.runs[(frontier.runs["share"] == 1) & (controls | (frontier.runs["name"] != "frozen_decoder"))]
     unit = runs["name"] + " " + runs["k"].astype(str)
     columns = {"unit": unit, "seed": runs["seed"], "x": runs["explained variance"], "value": runs["probing"]}
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def fidelity_twice(frontier: Frontier) -> pd.DataFrame:
-    """The same SAEs: explained variance on one half of the held-out documents (x) and on the other (value)."""
-    rows = frontier.documents[(frontier.documents["share"] == 1) & (frontier.documents["name"] != "frozen_decoder")]
-    half = rows["document"] % 2
-    sums = rows.groupby([rows["name"] + " " + rows["k"].astype(str), "seed", half])[["error", "variance"]].sum()
-    ev = (1 - sums["error"] / sums["variance"]).unstack()
-    return pd.DataFrame({"x": ev[0], "value": ev[1]}).rename_axis(["unit", "seed"]).reset_index()
+def use_twice(frontier: Frontier) -> pd.DataFrame:
+    """The same SAEs: one-latent probing on every other corpus (x) and on the rest (value).
+
+    How far probing orders SAEs as probing itself does; fidelity cannot be expected to do better.
+    """
+    rows = frontier.probing[(frontier.probing["share"] == 1) & (frontier.probing["name"] != "frozen_decoder")]
+    rows = rows.assign(unit=rows["task"], value=rows["k1"])
+    parts = []
+    for (name, k, seed), own in rows.groupby(["name", "k", "seed"]):
+        value = by_corpus(own).sort_values("unit")["value"].to_numpy()
+        parts.append((f"{name} {k}", seed, value[::2].mean(), value[1::2].mean()))
+    return pd.DataFrame(parts, columns=["unit", "seed", "x", "value"])
 
 
 def probing_gain(frontier: Frontier, k: int, versus: int) -> pd.DataFrame:
-    """One-latent accuracy of TopK at one sparsity minus that at another, by task and seed."""
+    """One-latent accuracy of TopK at one sparsity minus that at another, by corpus of tasks and seed."""
     a, b = (_probing(frontier, one) for one in (k, versus))
-    return (a - b).rename("value").reset_index().rename(columns={"task": "unit"})
+    return by_corpus((a - b).rename("value").reset_index().rename(columns={"task": "unit"}))
 
 
 def whole_gain(frontier: Frontier, k: int, whole: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of a probe on the whole activation (unit, value) minus TopK's one-latent accuracy, by task and seed."""
-    one = _probing(frontier, k).rename("one").reset_index().rename(columns={"task": "unit"})
-    both = one.merge(whole[["unit", "value"]].drop_duplicates("unit"), on="unit")
-    return both.assign(value=both["value"] - both["one"])[["unit", "seed", "value"]]
+    """Accuracy of a probe on the whole activation (task, accuracy) minus TopK's one-latent accuracy, by corpus."""
+    both = _probing(frontier, k).rename("one").reset_index().merge(whole[["task", "accuracy"]], on="task")
+    return by_corpus(both.assign(unit=both["task"], value=both["accuracy"] - both["one"]))
 
 
 def _probing(frontier: Frontier, k: int) -> pd.Series:

@@ -74,11 +74,14 @@ def licences() -> pd.DataFrame:
 
 
 def corpus(tokenizer, documents: int, test_documents: int, max_tokens: int, seed: int) -> Corpus:
-    """Documents drawn from every source, classes alike, without repeats across roles; raises DataError."""
-    ids, rows = [], []
+    """Documents drawn from every source, classes alike, no text twice in all of them; raises DataError."""
+    ids, rows, seen = [], [], set()
     for use, sources in CORPUS.items():
         for name, spec in sources.items():
-            drawn = _draw(_texts(spec), use == "tasks", documents + test_documents, name, seed)
+            table = _texts(spec)
+            table = table[~_plain(table["text"]).isin(seen)]
+            drawn = _draw(table, use == "tasks", documents + test_documents, name, seed)
+            seen.update(_plain(drawn["text"]))
             texts = drawn["text"].tolist()
             if use == "chats":
                 turns = [[{"role": "user", "content": text}] for text in texts]
@@ -144,10 +147,16 @@ def _texts(spec: dict) -> pd.DataFrame:
     return pd.DataFrame({"text": table["prompt"].astype(str), "label": label})
 
 
+def _plain(texts: pd.Series) -> pd.Series:
+    """What makes texts the same: neither case nor white space tells them apart."""
+    return texts.str.split().str.join(" ").str.casefold()
+
+
 def _draw(table: pd.DataFrame, labelled: bool, count: int, name: str, seed: int) -> pd.DataFrame:
     """`count` texts in random order, each once; of a task half of either class in every stretch."""
-    table = table[table["text"].str.strip().str.len() > 3].drop_duplicates("text")
-    # One seed a source: leaving one out does not change what the others draw.
+    table = table[table["text"].str.strip().str.len() > 3]
+    table = table[~_plain(table["text"]).duplicated()]
+    # One seed a source: leaving one out changes what others draw by the texts alone that they share.
     number = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4], "big")
     table = table.sample(frac=1, random_state=number)
     if not labelled:
@@ -172,3 +181,9 @@ def labels(found: Corpus, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def tasks() -> Sequence[str]:
     """Names of the labelled tasks."""
     return list(CORPUS["tasks"])
+
+
+def by_corpus(arm: pd.DataFrame) -> pd.DataFrame:
+    """An arm of tasks (unit, seed, value) as one of corpora: the mean over the tasks that are cut from each."""
+    corpora = {task: spec["corpus"] for task, spec in CORPUS["tasks"].items()}
+    return arm.assign(unit=arm["unit"].map(corpora)).groupby(["unit", "seed"], as_index=False)["value"].mean()

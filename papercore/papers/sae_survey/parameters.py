@@ -65,6 +65,11 @@ class Parameters(BaseParameters):
                 f"zoo_latents = {self.zoo_latents} must be a multiple of 4, and at least {4 * widest}: Switch deals "
                 f"them to 4 experts, and each needs {widest}"
             )
+        if self.batch * self.sparsities[0] < self.zoo_latents:
+            raise ValueError(
+                f"batch = {self.batch} must be at least {-(-self.zoo_latents // self.sparsities[0])}: Feature Choice "
+                f"deals sparsities[0] times batch places to zoo_latents = {self.zoo_latents}, one each or more"
+            )
         if self.layer not in self.group_layers:
             raise ValueError(f"layer = {self.layer} must be one of group_layers = {self.group_layers}")
         return self

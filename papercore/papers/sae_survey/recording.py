@@ -28,7 +28,7 @@ class RecordingError(ValueError):
 
 
 def key(p, corpus: data.Corpus, model_identity: str) -> str:
-    """Sha256 of all that the recorded numbers depend on but hardware and thread count."""
+    """Sha256 of corpus, model, settings and torch. The code is watched otherwise: each run makes a part again."""
     names = ["layer", "steps", "batch", "lr", "zoo_latents", "sparsities", "sweep", "fitting_seeds", "seed"]
     settings = {"zoo": p.architectures, **{name: getattr(p, name) for name in names}}
     said = [corpus.digest, model_identity, settings, version("torch")]

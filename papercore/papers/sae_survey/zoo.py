@@ -61,7 +61,10 @@ def specs(p, seeds: Iterable[int]) -> list[Spec]:
 def fit(name: str, x: torch.Tensor, n_latents: int, k: int, p, seed: int) -> SAE:
     """A trained SAE; its initialisation and its batches both come from the seed."""
     sae = registry.make(name, x.shape[1], n_latents, k, seed=seed)
-    if name != "random_codes":
+    if name == "random_codes":
+        # As centred as the others: else what all tokens have in common decides which latents fire.
+        sae.calibrate(x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:4096]])
+    else:
         recipe = Recipe(steps=p.steps, batch=p.batch, lr=p.lr, warmup=min(20, p.steps // 5 + 1), seed=seed)
         learn(sae, x, recipe, p.device)
     return sae.eval()
