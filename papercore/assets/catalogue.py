@@ -43,28 +43,33 @@ Source = Annotated[tuple[Part, ...], Field(min_length=1), BeforeValidator(_as_pa
 
 
 class Asset(_Strict):
-    """One file: what it is, what it must hash to, where it comes from."""
+    """One file: what it is, what it must hash to, where it comes from: sources, or `shipped` with papercore itself."""
 
     name: Name
-    kind: Literal["language_model", "dataset"]
+    kind: Literal["language_model", "dataset", "embedder", "sae"]
     filename: FileName
     size: int = Field(gt=0, description="bytes")
     sha256: Sha256
     licence: str = Field(min_length=1)
     note: str = ""
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    shipped: str | None = Field(
+        None, pattern=r"^[a-z0-9_]+(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", description="in papercore/"
+    )
     room: str | None = Field(None, description="slug of the paper it belongs to; None: shared")
 
     @model_validator(mode="after")
-    def _parts_have_hashes(self) -> "Asset":
+    def _comes_from_somewhere(self) -> "Asset":
+        if bool(self.sources) == bool(self.shipped):
+            raise ValueError("an asset has sources, or it is shipped: give one of the two")
         if any(len(source) > 1 and part.sha256 is None for source in self.sources for part in source):
             raise ValueError("each part of a joined file needs its own sha256")
         return self
 
     @property
     def revision(self) -> str:
-        """The pinned packages of the first source."""
-        return ", ".join(part.package for part in self.sources[0])
+        """The pinned packages of the first source, or the file that ships."""
+        return self.shipped or ", ".join(part.package for part in self.sources[0])
 
 
 def catalogue() -> dict[str, Asset]:

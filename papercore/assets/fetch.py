@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import zipfile
 from contextlib import ExitStack, suppress
+from importlib import resources
 from pathlib import Path
 from time import time_ns
 
@@ -35,6 +36,8 @@ def fetch(name: str) -> Path:
 
 def obtain(asset: Asset) -> Path:
     """`fetch` for an asset that stands in no catalogue."""
+    if asset.shipped:
+        return _own(asset)
     path, parts = _home(asset), cache_dir("parts")
     try:
         if not _intact(path, asset):
@@ -61,7 +64,19 @@ def models_table() -> list[tuple[str, str, int, str, bool, str]]:
 
 
 def _home(asset: Asset) -> Path:
+    if asset.shipped:
+        return Path(str(resources.files("papercore"))) / asset.shipped
     return cache_dir("assets", asset.name, asset.filename)
+
+
+def _own(asset: Asset) -> Path:
+    """The file that ships with the package, its bytes checked."""
+    path = _home(asset)
+    if not _has_size(path, asset.size) or _sha256(path) != asset.sha256:
+        state = "has other bytes than catalogued" if path.is_file() else "is missing"
+        raise AssetError(f"{asset.name}: papercore/{asset.shipped} {state}; install papercore again")
+    record(asset.name, asset.revision, asset.sha256)
+    return path
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -15,6 +15,7 @@ from papercore.assets.progress import in_notebook
 
 # Weights come as safetensors or not at all: pickles can run code.
 _FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
+_PARTS = (".safetensors", ".npz", ".json")  # numpy's archives hold arrays, and are read without pickles
 _COPIES = ["original/*", "onnx/*", "consolidated*"]  # the same weights again, in other layouts
 _WHY = {  # the first that fits
     "GatedRepoError": "is gated: accept its terms on its hub page, log in (hf auth login), then call again",
@@ -36,10 +37,11 @@ class Access(NamedTuple):
     licence: str = ""
 
 
-def snapshot(model: str | Path) -> Path:
+def snapshot(model: str | Path, under: str = "") -> Path:
     """Folder of a model: a local folder as it is, or the hub repository `owner/name`, downloaded to the cache.
 
-    Raises AssetError for a folder or name that cannot be one, AssetUnavailable when the hub does not deliver.
+    under: one folder of the repository, alone (its safetensors, npz and json), where it holds many models. Raises
+    AssetError for a folder or name that cannot be one, AssetUnavailable when the hub does not deliver.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -54,15 +56,17 @@ def snapshot(model: str | Path) -> Path:
     if in_notebook():
         disable_progress_bars()
     try:
-        found = Path(snapshot_download(str(model), **_what(), **_where()))
+        what = {"allow_patterns": [f"{under}/*{kind}" for kind in _PARTS]} if under else _what()
+        found = Path(snapshot_download(str(model), **what, **_where()))
     except errors.HFValidationError:
         raise AssetError(_no_name(model)) from None
     except OSError as error:
         raise AssetUnavailable(f"{model} {_why(error)}") from None
-    if not any(found.glob("*.safetensors")):
-        raise AssetUnavailable(f"{model} {_NO_WEIGHTS}")
+    here = found / under
+    if not any(path for kind in _PARTS[:2] for path in here.glob(f"*{kind}")):
+        raise AssetUnavailable(f"{model}{f'/{under}' if under else ''} {_NO_WEIGHTS}")
     record(str(model), found.name, _digest(found))
-    return found
+    return here
 
 
 def cached(model: str) -> Path | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from papercore.models import generation, read, score
+from papercore.models import lens as lenses
 from papercore.models import splice as splicing
 from papercore.models.architecture import Transformer
 
@@ -18,6 +19,7 @@ class Model(Transformer):
     activations = read.activations
     generate = generation.generate
     generate_ids = generation.generate_ids
+    lens = lenses.lens
     logits = score.logits
     logprobs = score.logprobs
     splice = splicing.splice

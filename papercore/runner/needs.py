@@ -119,7 +119,9 @@ def _names(job: Job) -> list[str]:
     if job.slug is None:
         return list(job.inputs["assets"])
     declared = cost(job)
-    sets = [name for name in (declared.models if declared else []) if name in known and known[name].kind == "dataset"]
+    sets = [
+        name for name in (declared.models if declared else []) if name in known and known[name].kind != "language_model"
+    ]
     models = dict.fromkeys(name for _, name in parameters.named(_values(job), "model"))
     return [*(name for name in models if name in known or not _is_local(job, name)), *sets]
 
@@ -159,4 +161,4 @@ def _on_hub(name: str) -> Item:
 
 @cache
 def _refusals(name: str) -> str:
-    return packages.refusals(catalogue()[name].sources)
+    return packages.refusals(catalogue()[name].sources) if catalogue()[name].sources else ""

@@ -7,12 +7,23 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from loopback import asset_of, noise, sha256, write_wheel
 
-from papercore.assets import AssetError, AssetUnavailable, cache_entries, catalogue, fetch, models_table, obtain, opened
+from papercore.assets import (
+    Asset,
+    AssetError,
+    AssetUnavailable,
+    cache_entries,
+    catalogue,
+    fetch,
+    models_table,
+    obtain,
+    opened,
+)
 
 DATA = b"some measured bytes\n" * 500
 
@@ -286,3 +297,19 @@ def test_the_smallest_asset_comes_from_the_configured_index():
     asset = min(catalogue().values(), key=lambda asset: asset.size)
     assert fetch(asset.name).stat().st_size == asset.size
     assert ("assets", asset.name, 1, asset.size) in cache_entries()
+
+
+def test_a_file_that_ships_is_used_where_it_lies_and_its_bytes_are_checked():
+    path = Path(str(resources.files("papercore"))) / "assets" / "catalogue.yaml"
+    raw = path.read_bytes()
+    good = {"name": "own", "kind": "sae", "filename": "own.yaml", "licence": "MIT", "size": len(raw)}
+    good |= {"shipped": "assets/catalogue.yaml", "sha256": sha256(raw)}
+    asset = Asset.model_validate(good)
+    assert obtain(asset) == path and asset.revision == "assets/catalogue.yaml"
+    for change, said in (
+        ({"sha256": "0" * 64}, "has other bytes than catalogued"),
+        ({"size": 3}, "has other bytes than catalogued"),
+        ({"shipped": "assets/gone.yaml"}, "is missing"),
+    ):
+        with pytest.raises(AssetError, match=rf"^own: papercore/assets/\w+\.yaml {said}; install papercore again$"):
+            obtain(Asset.model_validate(good | change))
