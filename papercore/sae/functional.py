@@ -6,7 +6,7 @@ their usual settings and sparse probing the most reliable of them; they are here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -136,22 +136,37 @@ def tpp(
     return lost
 
 
-def scr(x, codes, decoder, wanted: np.ndarray, spurious: np.ndarray, train, test, n: int) -> float:
-    """Spurious correlation removal: share of the accuracy lost to a bias that ablating n latents of it brings back.
+def debiased(
+    x: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor, wanted, spurious, train, test, latents: Sequence
+) -> dict[str, np.ndarray]:
+    """Whether a biased probe is right on each test document, (n_test,) of 1 and 0, after each ablation.
 
-    The biased probe learns `wanted` where both labels agree; an oracle learns it from all of train. Both are scored on
-    test. Raises ProbeError where the bias costs nothing, so that nothing can be removed.
+    The biased probe learns `wanted` from the training documents where both labels agree, so that `spurious` serves as
+    well; "oracle" learns it from all of them. latents: sets of latents to hold at their mean, named by their size: "0"
+    is the biased probe left alone. x (n_documents, d), codes (n_documents, n_latents); labels of all documents.
     """
-    wanted, spurious = wanted.astype(bool), spurious.astype(bool)
+    wanted, spurious = np.asarray(wanted).astype(bool), np.asarray(spurious).astype(bool)
     agree = train[wanted[train] == spurious[train]]
     biased, oracle = fit_probe(x[agree], wanted[agree]), fit_probe(x[train], wanted[train])
+    mean = codes[train].mean(0)
 
-    def accuracy(probe: Probe, where: torch.Tensor) -> float:
-        return float(((probe.scores(where) > 0).numpy() == wanted[test]).mean())
+    def right(probe: Probe, where: torch.Tensor) -> np.ndarray:
+        return ((probe.scores(where) > 0).numpy() == wanted[test]).astype(float)
 
-    before, best = accuracy(biased, x[test]), accuracy(oracle, x[test])
+    found = {"oracle": right(oracle, x[test]), "0": right(biased, x[test])}
+    for chosen in latents:
+        found[str(len(chosen))] = right(biased, ablated(x[test], codes[test], decoder, chosen, mean))
+    return found
+
+
+def scr(x, codes, decoder, wanted: np.ndarray, spurious: np.ndarray, train, test, n: int) -> float:
+    """Spurious correlation removal: share of the accuracy lost to a bias that ablating its n best latents brings back.
+
+    As in `debiased`. Raises ProbeError where the bias costs nothing, so that nothing can be removed.
+    """
+    chosen = best_features(codes[train], np.asarray(spurious)[train], n)
+    found = debiased(x, codes, decoder, wanted, spurious, train, test, [chosen])
+    before, best, after = (found[name].mean() for name in ("0", "oracle", str(len(chosen))))
     if best <= before:
         raise ProbeError("the biased probe is as good as the oracle on these data, so there is nothing to remove")
-    chosen = best_features(codes[train], spurious[train], n)
-    without = ablated(x[test], codes[test], decoder, chosen, codes[train].mean(0))
-    return (accuracy(biased, without) - before) / (best - before)
+    return float((after - before) / (best - before))
