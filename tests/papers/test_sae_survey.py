@@ -1,17 +1,36 @@
 """Known answers of sae_survey: counts, identities, refusals. Findings are claims, not tests."""
 
+import json
+from importlib import resources
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from papercore.assets import catalogue
 from papercore.models import ModelError
-from papercore.papers.sae_survey import curves, data, experiment, recording, worlds, zoo
+from papercore.papers.sae_survey import (
+    browser,
+    curves,
+    data,
+    experiment,
+    meaning,
+    plots,
+    recording,
+    train,
+    worlds,
+    zoo,
+)
 from papercore.papers.sae_survey.data import DataError
-from papercore.sae import metrics, recovery, registry, synthetic
+from papercore.sae import explain, interchange, metrics, recovery, registry, synthetic
 from papercore.study import parameters, rooms
 from papercore.study.parameters import ParameterError
 from papercore.study.parameters import check as check_parameters
+
+SHIPPED = [name for name, asset in catalogue().items() if asset.kind == "sae"]
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +313,215 @@ def test_explained_variance_is_that_of_the_definition(read, sae):
         x, hat = read.test.x, sae(read.test.x)
     wanted = 1 - float((x - hat).square().sum() / (x - x.mean(0)).square().sum())
     assert metrics.explained_variance(metrics.per_token(sae, x)) == pytest.approx(wanted, rel=1e-4)
+
+
+# --- meaning, steering, what ships
+
+
+@pytest.fixture(scope="module")
+def wide(read, p):
+    return zoo.fit("topk", read.train.x, 256, 16, p, 0)
+
+
+@pytest.fixture(scope="module")
+def seen(smollm2, read, corpus, wide):
+    return {0: meaning.explained(smollm2, read, corpus, wide, 3, 0)}
+
+
+def test_explanations_are_the_peaks_of_the_top_windows_in_either_half_of_the_training_documents(seen, corpus):
+    each, rows = seen[0], corpus.rows("train")
+    for half, sets in ((rows[::2], each.before), (rows[1::2], each.other)):
+        for column, found in enumerate(sets):
+            top = explain.max_activating(each.fires, column, among=half).query("kind == 'top'")
+            assert found == {corpus.ids[d][p] for d, p in zip(top["document"], top["position"], strict=True)}
+    assert each.written.shape == (3, meaning.TOKENS) and all(len(ids) <= meaning.TOKENS for ids in each.after)
+    assert torch.allclose(each.directions.norm(dim=1), torch.ones(3), atol=1e-4)
+
+
+def test_a_latent_fires_in_no_text_whose_beginning_was_seen_before(seen, corpus):
+    """So that the chat template's opening, the same in every chat, is in the windows of one document alone."""
+    first = {}
+    for i, (ids, codes) in enumerate(zip(corpus.ids, seen[0].fires.codes, strict=True)):
+        for end in range(1, len(ids) + 1):
+            owner = first.setdefault(tuple(ids[:end]), i)
+            assert owner == i or (codes[end - 1] == 0).all()
+
+
+def _words(*texts):
+    """Explanations of so many latents, one token each."""
+    return meaning.Explained(
+        torch.arange(len(texts[0])), None, None, torch.tensor([[i] for i in texts[0]]), [{i} for i in texts[1]], [], []
+    )
+
+
+def test_agreement_is_beyond_what_another_latents_explanation_shares(smollm2):
+    the, also_the, dog = (smollm2.tokenizer(text)["input_ids"][0] for text in (" The", "the", "dog"))
+    made = {0: _words([the, dog], [also_the, dog]), 5: _words([the, the], [also_the, also_the])}
+    table = meaning.agreement(smollm2.tokenizer, made, "written", "before")
+    assert table["own"].tolist() == [1, 1, 1, 1] and table["another"].tolist() == [0, 0, 1, 1]
+    assert table["value"].tolist() == [1, 1, 0, 0]
+    made[0].before[1] = set()
+    assert len(meaning.agreement(smollm2.tokenizer, made, "written", "before")) == 3
+
+
+def test_steering_is_a_slope_over_the_dose_beyond_a_random_directions(smollm2, read, seen):
+    table = meaning.steered(smollm2, read, seen, 15)
+    assert len(table) == 3 * 3 * len(meaning.DOSES) and table["unit"].nunique() == 3
+    assert meaning.steering_arm(table, "own", "own", "written")["value"].eq(0).all()
+    size = table["direction"].map({"own": 3.0, "random": 1.0, "other random": 1.0})
+    line = table.assign(after=size * table["dose"])
+    assert meaning.steering_arm(line, "own", "random", "after")["value"].tolist() == pytest.approx([2, 2, 2])
+    assert meaning.steering_arm(line, "other random", "random", "after")["value"].tolist() == pytest.approx([0, 0, 0])
+
+
+def test_what_a_small_step_raises_is_read_from_the_slope(smollm2, read, seen):
+    first, random = meaning.named_first(smollm2, read, seen)
+    assert len(first) == len(random) == 3 and set(first["value"]) | set(random["value"]) <= {0, 1}
+    state = smollm2.activations(meaning.PROMPTS, smollm2.n_layers)[0]
+    step = 1e-2 * float(state.norm()) * seen[0].directions[0]
+    moved = [smollm2.lens((state + sign * step)[None])[0] for sign in (1, -1)]
+    token = int(seen[0].written[0, 0])
+    slope = explain.first_order(smollm2, state, seen[0].directions[:1])[0, token]
+    assert bool(moved[0][token] > moved[1][token]) == bool(slope > 0)
+
+
+class _Numbers:
+    """A tokenizer whose words are the ids."""
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+def test_detection_is_chance_where_embeddings_say_nothing_and_whole_where_they_say_all():
+    """Sixty documents of one token; latent 0 fires on the even ones, latent 1 on the odd ones."""
+    table = pd.DataFrame({"source": "a", "use": "tasks", "role": ["train"] * 40 + ["test"] * 20, "label": 0})
+    corpus = data.Corpus([[i] for i in range(60)], table)
+    codes = [torch.tensor([[1.0 + i, 0.0]] if i % 2 == 0 else [[0.0, 1.0 + i]]) for i in range(60)]
+    fires = explain.Firing(torch.tensor([3, 4]), codes)
+    seen = {0: meaning.Explained(fires.latents, None, fires, None, [], [], [])}
+
+    def knows(texts):
+        return torch.tensor([[1.0, 0.0] if int(text) % 2 == 0 else [0.0, 1.0] for text in texts])
+
+    found = meaning.detection(knows, _Numbers(), corpus, seen)
+    assert found["own"].tolist() == [1, 1] and found["another"].tolist() == [0, 0]
+    blind = meaning.detection(lambda texts: torch.ones(len(texts), 4) / 2, _Numbers(), corpus, seen)
+    assert blind[["own", "another"]].eq(0.5).all(axis=None)
+
+
+def test_the_bias_is_that_of_the_training_documents_and_nothing_held_is_nothing_changed(read, corpus, wide):
+    codes = {0: zoo.document_codes(wide, read, corpus)}
+    table = meaning.bias_removed(read, corpus, codes, {0: wide})
+    assert set(table["n"]) == {-1, 0, *(n for n in meaning.MANY if 2 * n <= 256)}
+    assert set(table["unit"]) == set(corpus.rows("test", "film_sentiment")) | set(
+        corpus.rows("test", "product_sentiment")
+    )
+    both = [table[(table["latents"] == kind) & (table["n"] == 0)]["right"].tolist() for kind in ("best", "as active")]
+    assert both[0] == both[1]
+    arm = meaning.bias_arm(table, "best", 0, 0)
+    assert arm["value"].eq(0).all() and len(arm) == 20
+
+
+def test_others_are_as_active_and_none_twice():
+    mean = torch.tensor([0.0, 1.0, 1.1, 5.0, 5.2, 0.1])
+    assert meaning._as_active(mean, torch.tensor([1, 3])).tolist() == [2, 4]
+    assert len(set(meaning._as_active(mean, torch.tensor([1, 3, 0])).tolist()) | {1, 3, 0}) == 6
+
+
+def test_a_card_is_drawn_and_leafed_through(smollm2, read, corpus, wide, monkeypatch):
+    cards = meaning.cards(smollm2, read, corpus, wide, [0, 1])
+    assert [one["latent"] for one in cards] == [0, 1]
+    ups = [value for _, value in cards[0]["up"]]
+    assert ups == sorted(ups, reverse=True) and max(v for _, v in cards[0]["down"]) < min(ups)
+    figure, table = plots.card(cards[0])
+    assert len(table) == len(cards[0]["windows"]) + 16
+    plots.plt.close(figure)
+    cards[0]["windows"].append(("top", ["<b>", "$x$"], [1.0, 0.0]))
+    page = browser.page(cards)
+    assert page.count("<details>") == 2 and "&lt;b&gt;" in page and "<b>" not in page
+    monkeypatch.setenv("PAPERCORE_RUN_DIR", "x")
+    assert type(browser.browse(cards)).__name__ == "HTML"
+    monkeypatch.delenv("PAPERCORE_RUN_DIR")
+    box = browser.browse(cards)
+    shown = box.children[1].value
+    box.children[0].index = 1
+    assert box.children[1].value != shown
+
+
+# --- what ships
+
+
+def test_both_saes_of_the_recipe_ship():
+    assert [f"smollm2-135m-sae-{layer}" for layer in train.SHIPPING["layers"]] == SHIPPED
+
+
+def test_the_recipes_texts_have_licences_that_allow_anything():
+    for spec in train.SHIPPING["sources"].values():
+        assert spec["licence"] in ("MIT", "CC BY 4.0") and spec["read"]
+
+
+def test_a_prefix_counts_only_so_many_times_and_never_the_first_token():
+    masks = data.fresh([[1, 2, 3], [1, 2, 3], [1, 2, 4], [9]], 2)
+    assert [mask.tolist() for mask in masks] == [
+        [False, True, True],
+        [False, True, True],
+        [False, False, True],
+        [False],
+    ]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_small_and_says_how_it_was_made(name):
+    asset = catalogue()[name]
+    folder = Path(str(resources.files("papercore"))) / asset.shipped
+    settings = json.loads((folder.parent / "cfg.json").read_text())
+    recipe = yaml.safe_load((resources.files("papercore.papers.sae_survey") / "shipping.yaml").read_text())
+    made = settings["metadata"]
+    assert made["recipe"] == {key: value for key, value in recipe.items() if key != "sources"}
+    assert made["texts"] == recipe["sources"]
+    assert made["training"]["tokens"] >= 1_000_000 and settings["d_sae"] >= 2304 and settings["dtype"] == "float16"
+    assert sum(catalogue()[one].size for one in SHIPPED) < 12e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_sae_is_what_its_card_says_of_its_rows(name, smollm2):
+    sae, card = interchange.find(name, d_model=smollm2.d_model), interchange.card(name)
+    assert sae.k == 32 and torch.allclose(sae.decoder.norm(dim=1), torch.ones(sae.n_latents), atol=2e-3)
+    quality = meaning.quality().loc[name]
+    assert len(quality) == 6 and np.isfinite(quality[["explained variance", "CE score (mean)"]]).all(axis=None)
+    assert card["without position 0"]["tokens"] < card["with position 0"]["tokens"]
+
+
+def test_where_no_sae_ships_one_of_the_runs_own_is_looked_at(smollm2, read, wide, p):
+    for change in ({"layer": 12}, {"model": "gemma-3-270m"}):
+        name, sae = meaning.kept(p.model_copy(update=change), smollm2, read, wide)
+        assert name.startswith("one of this run's: none ships for block") and sae is wide
+
+
+def test_an_sae_of_ones_own_is_looked_at_at_the_models_scale(smollm2, read, wide, p, tmp_path):
+    interchange.save(wide.folded(read.scale), tmp_path)
+    name, sae = meaning.kept(p.model_copy(update={"sae": str(tmp_path)}), smollm2, read, None)
+    assert name == str(tmp_path)
+    assert torch.allclose(sae.encode(read.test.x[:50]), wide.encode(read.test.x[:50]), atol=1e-3)
+
+
+def test_training_goes_from_texts_to_a_file_and_a_card(smollm2, tmp_path, monkeypatch):
+    """The whole of `papercore train sae_survey` on a few documents."""
+    small = {"tokens": 2000, "test_documents": 60, "layers": [15], "latents": 128, "k": 8, "steps": 4, "batch": 64}
+    settings = {**train.SHIPPING, **small, "spliced": 2, "max_tokens": 24}
+    monkeypatch.setattr("papercore.models.load_model", lambda *a, **k: smollm2)
+    train.main(tmp_path, settings)
+    (folder,) = tmp_path.iterdir()
+    sae, card = interchange.load(folder, d_model=576), json.loads((folder / "card.json").read_text())
+    assert sae.n_latents == 128 and set(card["without position 0"]) == {"tokens", "topk", "frozen_decoder", "PCA-8"}
+    scored = [card[f"{where} position 0"]["topk"] for where in ("without", "with")]
+    assert all(np.isfinite(one["explained variance"]) and np.isfinite(one["CE score (mean)"]) for one in scored)
+
+
+def test_the_recipe_begun_again_reads_the_shipped_saes_own_documents(smollm2, read, wide, p):
+    small, whole = ({**train.SHIPPING, "tokens": n, "test_documents": 60} for n in (500, 2000))
+    (few, table), (many, _) = (train.documents(smollm2.tokenizer, settings) for settings in (small, whole))
+    assert many[: len(few)] == few and len(many) > len(few)
+    assert table["role"].tolist() == ["test"] * 60 + ["train"] * (len(few) - 60)
+    rows = meaning.recipe(smollm2, read, wide, p)
+    assert rows.index[0] == "as shipped" and np.isfinite(rows["FVU"]).all()

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -78,20 +79,40 @@ def corpus(tokenizer, documents: int, test_documents: int, max_tokens: int, seed
     ids, rows, seen = [], [], set()
     for use, sources in CORPUS.items():
         for name, spec in sources.items():
-            table = _texts(spec)
-            table = table[~_plain(table["text"]).isin(seen)]
+            table = texts(spec)
+            table = table[~plain(table["text"]).isin(seen)]
             drawn = _draw(table, use == "tasks", documents + test_documents, name, seed)
-            seen.update(_plain(drawn["text"]))
-            texts = drawn["text"].tolist()
-            if use == "chats":
-                turns = [[{"role": "user", "content": text}] for text in texts]
-                encoded = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-            else:
-                encoded = tokenizer(texts)["input_ids"]
-            ids += [one[:max_tokens] for one in encoded]
+            seen.update(plain(drawn["text"]))
+            ids += encode(tokenizer, drawn["text"].tolist(), max_tokens, chat=use == "chats")
             roles = np.where(np.arange(len(drawn)) < documents, "train", "test")
             rows.append(pd.DataFrame({"source": name, "use": use, "role": roles, "label": drawn["label"]}))
     return Corpus([list(map(int, one)) for one in ids], pd.concat(rows, ignore_index=True))
+
+
+def encode(tokenizer, texts: Sequence[str], max_tokens: int, *, chat: bool) -> list[list[int]]:
+    """Token ids of texts, the first max_tokens of each; chat: as the user's turn of the model's template."""
+    if chat:
+        turns = [[{"role": "user", "content": text}] for text in texts]
+        encoded = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    else:
+        encoded = tokenizer(list(texts))["input_ids"]
+    return [one[:max_tokens] for one in encoded]
+
+
+def fresh(ids: Sequence[list[int]], repeats: int, seen: Counter | None = None) -> list[torch.Tensor]:
+    """Which tokens of each document count, (n_tokens_i,): not the first, and no prefix more than `repeats` times.
+
+    An equal prefix gives an equal activation. seen: prefixes that were met before, counted on.
+    """
+    seen, masks = Counter() if seen is None else seen, []
+    for one in ids:
+        mask = torch.zeros(len(one), dtype=torch.bool)
+        for end in range(2, len(one) + 1):
+            prefix = hash(tuple(one[:end]))
+            seen[prefix] += 1
+            mask[end - 1] = seen[prefix] <= repeats
+        masks.append(mask)
+    return masks
 
 
 def read(model, found: Corpus, layer: int) -> Read:
@@ -129,7 +150,7 @@ def long_documents(found: Corpus, at_least: int, count: int, seed: int) -> np.nd
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
 
 
-def _texts(spec: dict) -> pd.DataFrame:
+def texts(spec: dict) -> pd.DataFrame:
     """All texts of a source: text, label."""
     if "hutto" in spec:
         with tarfile.open(fetch("hutto-icwsm-2014")) as archive:
@@ -147,7 +168,7 @@ def _texts(spec: dict) -> pd.DataFrame:
     return pd.DataFrame({"text": table["prompt"].astype(str), "label": label})
 
 
-def _plain(texts: pd.Series) -> pd.Series:
+def plain(texts: pd.Series) -> pd.Series:
     """What makes texts the same: neither case nor white space tells them apart."""
     return texts.str.split().str.join(" ").str.casefold()
 
@@ -155,7 +176,7 @@ def _plain(texts: pd.Series) -> pd.Series:
 def _draw(table: pd.DataFrame, labelled: bool, count: int, name: str, seed: int) -> pd.DataFrame:
     """`count` texts in random order, each once; of a task half of either class in every stretch."""
     table = table[table["text"].str.strip().str.len() > 3]
-    table = table[~_plain(table["text"]).duplicated()]
+    table = table[~plain(table["text"]).duplicated()]
     # One seed a source: leaving one out changes what others draw by the texts alone that they share.
     number = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4], "big")
     table = table.sample(frac=1, random_state=number)

@@ -40,6 +40,11 @@ class Parameters(BaseParameters):
         "recorded", description="the recorded frontier with a part of it made again, or all of it now"
     )
     splice_documents: int = Field(24, ge=4, description="held-out documents that are spliced")
+    sae: str = Field(
+        "shipped", min_length=1, description="SAE that is looked at: shipped, or a folder, here or of a hub repository"
+    )
+    explained: int = Field(16, ge=2, description="latents of each SAE that are explained and steered")
+    cards: int = Field(2, ge=1, description="latents with a feature card")
     short_steps: int = Field(30, ge=2, description="training steps of the taxonomy's roll call")
     synthetic_worlds: int = Field(5, ge=2, description="synthetic worlds with known features")
     world_steps: int = Field(300, ge=2, description="training steps in a synthetic world")

@@ -226,3 +226,104 @@ def scarce(table: pd.DataFrame) -> Drawing:
     ax.set(ylabel="accuracy on held-out texts", title="Probes on everything")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure, means
+
+
+def card(what: Mapping) -> Drawing:
+    """A feature card, of `meaning.cards`: windows as a heat map, logits up and down, histogram of its codes."""
+    figure = plt.figure(figsize=(11, 4.6))
+    left, right = figure.add_gridspec(1, 2, width_ratios=[2.1, 1])
+    text, bars = figure.add_subplot(left), right.subgridspec(2, 1, height_ratios=[2, 1])
+    text.set_axis_off()
+    text.set(xlim=(0, 1), ylim=(len(what["windows"]) + 0.5, -0.5))
+    strongest = max((max(codes) for _, _, codes in what["windows"]), default=0) or 1.0
+    for y, (kind, tokens, codes) in enumerate(what["windows"]):
+        text.text(0, y, kind, color=MUTED, fontsize=7.5, va="center", family="monospace")
+        x = 0.09
+        for token, code in zip(tokens, codes, strict=True):
+            said = _plain(token)
+            width = 0.0089 * len(said)
+            if x + width > 1.0:
+                break
+            shade = (*plt.matplotlib.colors.to_rgb(COLOURS[4]), 0.85 * max(0.0, code) / strongest)
+            box = {"facecolor": shade, "edgecolor": "none", "boxstyle": "square,pad=0.08"}
+            text.text(x, y, said, fontsize=7.5, va="center", family="monospace", bbox=box)
+            x += width + 0.001
+    text.set_title(f"latent {what['latent']}: fires on {100 * what['density']:.2g} % of the tokens")
+    ax = figure.add_subplot(bars[0])
+    both = [(_plain(token), value) for token, value in [*what["up"], *reversed(what["down"])]]
+    ax.barh(range(len(both)), [v for _, v in both], color=[COLOURS[0] if v > 0 else COLOURS[1] for _, v in both])
+    ax.set_yticks(range(len(both)), [token for token, _ in both], fontsize=6.5, family="monospace")
+    ax.invert_yaxis()
+    ax.set_title("tokens it writes (VocabProj, logits less their mean)", fontsize=9)
+    ax.tick_params(axis="x", labelsize=7)
+    ax = figure.add_subplot(bars[1])
+    ax.hist(what["codes"], bins=40, color=COLOURS[0])
+    ax.set(yscale="log")
+    ax.set_xlabel("code, where it fires", fontsize=8)
+    ax.set_ylabel("tokens", fontsize=8)
+    ax.tick_params(labelsize=7)
+    rows = [(kind, "".join(tokens), max(codes)) for kind, tokens, codes in what["windows"]]
+    rows += [("written", token, value) for token, value in [*what["up"], *what["down"]]]
+    return figure, pd.DataFrame(rows, columns=["kind", "text", "value"]).assign(latent=what["latent"])
+
+
+def _plain(token: str) -> str:
+    """A token as one line of characters that the figure's font has, `$` not being mathematics."""
+    said = token.replace("\n", "\\n").replace("\t", "\\t").replace("$", r"\$")
+    return "".join(c if c.isascii() and (c.isprintable() or c == " ") else "?" for c in said) or "?"
+
+
+def sides(agree: Mapping[str, pd.DataFrame], detected: pd.DataFrame) -> Drawing:
+    """How often two explanations of a latent share a token; and how well embeddings of windows detect new ones."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.4))
+    for y, table in enumerate(agree.values()):
+        for column, colour, mark in (("own", COLOURS[0], "o"), ("another", MUTED, "x")):
+            values = table.groupby("seed")[column].mean()
+            axes[0].scatter(values, [y] * len(values), color=colour, marker=mark, s=28, alpha=0.8)
+            axes[0].plot([values.mean()] * 2, [y - 0.25, y + 0.25], color=colour, lw=2)
+    axes[0].set_yticks(range(len(agree)), list(agree))
+    axes[0].invert_yaxis()
+    axes[0].margins(y=0.25)
+    axes[0].set(xlim=(0, 1), xlabel="share of latents, an SAE a mark", title="Two explanations that share a token")
+    edges = np.linspace(0, 1, 21)
+    for column, colour, label in (("own", COLOURS[0], "of the same latent"), ("another", MUTED, "of another latent")):
+        axes[1].hist(detected[column], bins=edges, color=colour, alpha=0.6, label=label)
+    axes[1].axvline(0.5, color="black", lw=0.8, ls=":")
+    axes[1].set(xlabel="embedding-detection score (balanced accuracy)", ylabel="latents", title="Detecting new windows")
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), title="explanation")
+    kept = [table.assign(explanations=label) for label, table in agree.items()]
+    return figure, pd.concat([*kept, detected.assign(explanations="detection")], ignore_index=True)
+
+
+def steering(table: pd.DataFrame) -> Drawing:
+    """Dose and response: change of a latent's tokens by dose, along its direction and along random ones."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True)
+    titles = {"after": "tokens that follow its peaks (input side)", "written": "tokens that VocabProj names"}
+    for ax, (column, title) in zip(axes, titles.items(), strict=True):
+        for name, colour in (("own", COLOURS[0]), ("random", MUTED)):
+            part = table[table["direction"] == name].dropna(subset=[column])
+            each = part.pivot_table(index=["seed", "unit"], columns="dose", values=column)
+            ax.plot(each.columns, each.T, color=colour, lw=0.6, alpha=0.25)
+            label = "along the latent's direction" if name == "own" else "along a random direction"
+            ax.plot(each.columns, each.mean(), color=colour, marker="o", lw=2.5, label=label)
+        ax.axhline(0, color="black", lw=0.8)
+        ax.set(xlabel="dose, in median norms of a state", ylabel="change of log-probability, nats", title=title)
+    axes[0].legend()
+    return figure, table
+
+
+def bias(table: pd.DataFrame) -> Drawing:
+    """Accuracy of a biased probe by how many latents are held, the best and random ones; and of an unbiased probe."""
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    mean = table.groupby(["latents", "n", "seed"])["right"].mean().reset_index()
+    for name, colour, label in (("best", COLOURS[0], "latents of the bias"), ("as active", MUTED, "others, as active")):
+        part = mean[(mean["latents"] == name) & (mean["n"] > 0)]
+        ax.scatter(part["n"], part["right"], color=colour, s=12, alpha=0.5)
+        line = part.groupby("n")["right"].mean()
+        ax.plot(line.index, line, color=colour, marker="o", label=label)
+    for n, style, label in ((0, ":", "biased probe, nothing held"), (-1, "--", "probe that saw all")):
+        ax.axhline(mean[mean["n"] == n]["right"].mean(), color="black", lw=1, ls=style, label=label)
+    ax.set(xscale="log", xlabel="latents held at their mean", ylabel="accuracy on held-out reviews")
+    ax.set_title("Taking a bias out of a probe")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, mean

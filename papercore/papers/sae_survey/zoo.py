@@ -70,7 +70,7 @@ def fit(name: str, x: torch.Tensor, n_latents: int, k: int, p, seed: int) -> SAE
     return sae.eval()
 
 
-def learn(sae, x: torch.Tensor, recipe: Recipe, device: str) -> None:
+def learn(sae, x: torch.Tensor, recipe: Recipe, device: str, progress=None) -> None:
     """`train` on a device (auto: CUDA where there is one), the SAE back on the CPU after it.
 
     Without the warning of few tokens: C8 asks what they cost, and the smoke profile has no more.
@@ -80,7 +80,7 @@ def learn(sae, x: torch.Tensor, recipe: Recipe, device: str) -> None:
     sae.to(device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* tokens for .* latents are few")
-        train(sae, x, recipe)
+        train(sae, x, recipe, progress=progress)
     sae.to("cpu")
 
 
