@@ -174,12 +174,15 @@ def estimate(name: str, table, level: float, *, exact: bool = False, where: str 
             float(student.ppf((1 + level) / 2, seeds - 1) * each.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else 0.0
         )
         return Estimate(value, value - np.hypot(value - lo, spread), value + np.hypot(hi - value, spread), n, seeds)
-    # Every seed alike: resampling would see no variation at all, and the closed forms do.
-    alike = all(np.array_equal(part[c], tables[0][c]) for part in tables[1:] for c in ("value", "versus") if c in part)
+    # Every seed alike: resampling would see no variation at all, and the closed forms do. A unit counts once, whether
+    # every seed has it or each seed has units of its own.
+    _, first, of = np.unique(t["unit"].astype(str), return_index=True, return_inverse=True)
+    once = {column: t[column][first] for column in ("value", "versus") if column in t}
+    alike = np.ptp(each) < 1e-12 and all(np.array_equal(t[column], once[column][of]) for column in once)
     if alike and name == "rate":
-        return Estimate(value, *_wilson(tables[0]["value"].sum(), n, level), n, seeds)
+        return Estimate(value, *_wilson(once["value"].sum(), n, level), n, seeds)
     if alike and name == "mean_difference" and _binary(t["value"]) and _binary(t["versus"]):
-        return Estimate(value, *_newcombe(tables[0]["value"], tables[0]["versus"], level), n, seeds)
+        return Estimate(value, *_newcombe(once["value"], once["versus"], level), n, seeds)
     draws = _bootstrap(f, tables, [index[:, rows] for rows in parts], n)
     # n / (n - 1): the plug-in bootstrap variance of a mean is too small by that factor.
     unit_variance = float(np.nanvar(draws)) * n / (n - 1)

@@ -223,6 +223,20 @@ def test_the_same_samples_give_the_same_interval(rng):
     assert estimate("mean", arm(x, "x"), 0.95) == estimate("mean", arm(x.copy(), "x"), 0.95)
 
 
+def test_units_of_their_own_in_each_seed_count_once_and_lie_within_the_interval():
+    """Three SAEs of 16 latents each, all of them right: 48 of 48, not 16."""
+    rows = [(f"{seed}/{i}", seed, 1.0) for seed in range(3) for i in range(16)]
+    found = estimate("rate", pd.DataFrame(rows, columns=["unit", "seed", "value"]), 0.95)
+    from statsmodels.stats.proportion import proportion_confint
+
+    lo, hi = proportion_confint(48, 48, method="wilson")
+    assert (found.value, found.n) == (1, 48) and (found.lo, found.hi) == pytest.approx((lo, hi))
+    # Seeds that differ are resampled, whatever the order of their values.
+    rows = [(f"{seed}/{i}", seed, float(i < 4 + 4 * seed)) for seed in range(3) for i in range(16)]
+    found = estimate("rate", pd.DataFrame(rows, columns=["unit", "seed", "value"]), 0.95)
+    assert found.value == pytest.approx(0.5) and found.lo < 0.3 and found.hi > 0.7
+
+
 def test_rates_that_no_seed_moves_get_a_closed_form():
     table = {"unit": np.tile(np.arange(5), 3), "seed": np.repeat([0, 1, 2], 5), "value": np.ones(15)}
     e = estimate("rate", arm(table, "t"), 0.95)

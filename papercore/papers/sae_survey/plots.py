@@ -254,7 +254,7 @@ def card(what: Mapping) -> Drawing:
     ax.barh(range(len(both)), [v for _, v in both], color=[COLOURS[0] if v > 0 else COLOURS[1] for _, v in both])
     ax.set_yticks(range(len(both)), [token for token, _ in both], fontsize=6.5, family="monospace")
     ax.invert_yaxis()
-    ax.set_title("tokens it writes (VocabProj, logits less their mean)", fontsize=9)
+    ax.set_title("VocabProj: logits less their mean", fontsize=9)
     ax.tick_params(axis="x", labelsize=7)
     ax = figure.add_subplot(bars[1])
     ax.hist(what["codes"], bins=40, color=COLOURS[0])
