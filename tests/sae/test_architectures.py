@@ -226,7 +226,7 @@ def test_a_transcoder_learns_a_linear_map_and_takes_no_bias_off_its_input(x):
     found = {}
     for skip in (False, True):
         coder = Transcoder(64, 256, 5, d_out=32, skip=skip)
-        before = float(coder.loss(x[:500], target=target[:500]).mse)
+        before = coder.loss(x[:500], target=target[:500]).mse.item()
         train(coder, x, Recipe(steps=150, batch=512, lr=3e-3), target=target)
         found[skip] = float(coder.loss(x[:500], target=target[:500]).mse.detach())
         assert found[skip] < before and coder(x[:5]).shape == (5, 32)
