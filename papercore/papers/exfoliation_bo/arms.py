@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from papercore.papers.exfoliation_bo import optimise
+from papercore.papers.exfoliation_bo.simulator import PROTOCOL
 from papercore.papers.exfoliation_bo.space import Space
 
 
@@ -167,8 +168,7 @@ def _bayes(**settings) -> Callable[[Asked], int]:
     return choose
 
 
-# What was sought on other landscapes and seeds than the reported ones, see protocol.yaml.
-SOUGHT = {"acquisition": "ucb", "repeats": "confirm", "graded": 1.0}
+SOUGHT = PROTOCOL["sought"]
 
 ARMS: dict[str, Arm] = {
     "random": Arm(_random, designed=False),
@@ -183,5 +183,5 @@ ARMS: dict[str, Arm] = {
     "ucb": Arm(_bayes(acquisition="ucb", repeats="never")),
     "thompson": Arm(_bayes(acquisition="thompson", repeats="never")),
     "hurdle": Arm(_bayes(acquisition="ucb", repeats="never", hurdle=True), recommends={"hurdle": True}),
-    "sought": Arm(_bayes(**SOUGHT), SOUGHT["repeats"]),
+    "sought": Arm(_bayes(**SOUGHT), SOUGHT["repeats"], recommends={"graded": SOUGHT["graded"]}),
 }

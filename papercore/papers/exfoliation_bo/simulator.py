@@ -119,7 +119,7 @@ class Optics:
     oxide_sd: float = 0.5
     vignette: float = 0.15
     noise: float = 0.035  # variance of shot noise, counts of 255 a count
-    exposed: float = 110.0  # counts that auto-exposure gives the substrate in green
+    exposed: float = 110.0  # counts that auto-exposure gives the substrate in its brightest channel
 
     @property
     def field(self) -> float:
@@ -236,7 +236,7 @@ def render(
             beyond = np.clip((x - cx) * np.cos(angle) + (y - cy) * np.sin(angle) - offset + 0.5, 0, 1)
             light[patch] += (cover * beyond)[..., None] * (table[layers] - light[patch])
     light = gaussian_filter(light, (camera.blur, camera.blur, 0))
-    exposure = camera.exposed / (table[0, 1] * gains[1]) * float(np.exp(0.05 * draw.standard_normal()))
+    exposure = camera.exposed / (table[0] * gains).max() * float(np.exp(0.05 * draw.standard_normal()))
     return photograph(light, exposure * gains, draw, camera), exposure
 
 

@@ -101,7 +101,7 @@ class Space:
         return dict(zip(self.names, map(float, self.values[row]), strict=True))
 
     def row(self, condition: Mapping[str, float]) -> int:
-        """The number of a condition. Raises SpaceError for an unknown or missing parameter or a value between levels."""
+        """The number of a condition. Raises SpaceError for an unknown or missing parameter, or no level."""
         if odd := sorted(set(condition) ^ set(self.names)):
             what = "unknown" if odd[0] in condition else "missing"
             raise SpaceError(f"parameter {odd[0]!r} is {what}; a condition has {', '.join(self.names)}")
