@@ -298,7 +298,7 @@ def sides(agree: Mapping[str, pd.DataFrame], detected: pd.DataFrame) -> Drawing:
 
 
 def steering(table: pd.DataFrame) -> Drawing:
-    """Dose and response: change of a latent's tokens by dose, along its direction, the next latent's and a random one."""
+    """Dose and response: a latent's tokens by dose, along its direction, the next latent's, a random one."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True)
     titles = {"after": "tokens that follow its peaks (input side)", "written": "tokens that VocabProj names"}
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
@@ -315,7 +315,7 @@ def steering(table: pd.DataFrame) -> Drawing:
 
 
 def bias(table: pd.DataFrame) -> Drawing:
-    """Accuracy of a biased probe by how many latents are held, the best and as active ones; and of an unbiased probe."""
+    """Accuracy of a biased probe by how many latents are held, best or as active; and of an unbiased probe."""
     figure, ax = plt.subplots(figsize=(7.5, 3.8))
     mean = table.groupby(["latents", "n", "seed"])["right"].mean().reset_index()
     for name, colour, label in (("best", COLOURS[0], "latents of the bias"), ("as active", MUTED, "others, as active")):
