@@ -65,7 +65,7 @@ def snapshot(model: str | Path, under: str = "") -> Path:
     here = found / under
     if not any(path for kind in _PARTS[:2] for path in here.glob(f"*{kind}")):
         raise AssetUnavailable(f"{model}{f'/{under}' if under else ''} {_NO_WEIGHTS}")
-    record(str(model), found.name, _digest(found))
+    record(str(model), found.name, _digest(here))
     return here
 
 

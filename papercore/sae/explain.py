@@ -29,11 +29,6 @@ class Firing:
     latents: torch.Tensor
     codes: list[torch.Tensor]
 
-    @property
-    def peaks(self) -> torch.Tensor:
-        """The largest code of each latent in each document, (n_documents, n)."""
-        return torch.stack([one.amax(0) for one in self.codes])
-
 
 def sample(
     sae: SAE, x: torch.Tensor, count: int, seed: int, *, least: float = 1e-4, most: float = 0.05

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def load(path: str | os.PathLike, *, d_model: int | None = None) -> SAE:
                 f"{path.name} is no SAE that can be read: give a folder with {SETTINGS}, Gemma Scope's params.npz or a "
                 ".safetensors file (a .pt file is a pickle: convert it where you trust it)"
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, SAEError):
             raise
         raise SAEError(f"{path.name} cannot be read as an SAE: {type(error).__name__} {error}") from None
@@ -124,8 +125,9 @@ def load(path: str | os.PathLike, *, d_model: int | None = None) -> SAE:
 
 
 def _dict_class(path: Path) -> str | None:
-    """What dictionary_learning's config.json calls the SAE beside it."""
-    return json.loads(path.read_text(encoding="utf-8"))["trainer"]["dict_class"] if path.is_file() else None
+    """What dictionary_learning's config.json calls the SAE beside it; None where another program's lies there."""
+    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return about.get("trainer", {}).get("dict_class")
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -171,6 +173,8 @@ def _dictionary_learning(found: dict[str, torch.Tensor], kind: str | None) -> SA
         sae.centred = False
         return sae
     bias = next((found[name] for name in ("b_dec", "bias", "decoder_bias") if name in found), None)
+    if bias is None:
+        raise SAEError("a dictionary_learning SAE has a decoder bias called b_dec or bias, and this one has none")
     weights = {"W_enc": found["encoder.weight"].T, "W_dec": found["decoder.weight"].T, "b_dec": bias}
     if "gate_bias" in found:
         own = {"b_gate": found["gate_bias"], "b_mag": found["mag_bias"], "r_mag": found["r_mag"]}

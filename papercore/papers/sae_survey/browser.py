@@ -46,5 +46,5 @@ def _card(one: dict) -> str:
 
 
 def _marked(token: str, share: float) -> str:
-    said = escape(token.replace("\n", "\\n"))
+    said = escape(token.replace("\n", "\\n")).replace("$", "&#36;")  # a page must not take prices for formulas
     return f"<span style='background:rgba(230,159,0,{share:.2f})'>{said}</span>" if share > 0 else said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ PROMPTS = (
 )
 TOKENS = 10  # an explanation names so many
 DOSES = (0.25, 0.5, 1.0)  # of the median norm of the residual stream
+AGAIN = {"tokens": 15_000, "test_documents": 200}  # of the shipped SAE's recipe begun again
 MANY = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # latents held in C10; 5, 50 and 500 are those of the survey's appendix D
 
 
@@ -84,13 +86,14 @@ def _follow(corpus: data.Corpus, top: pd.DataFrame) -> list[int]:
 def agreement(tokenizer, seen: Mapping[int, Explained], one: str, other: str) -> pd.DataFrame:
     """Whether two explanations of a latent name a token in common, whatever its case and spaces.
 
-    one, other: written (the output side), before, other (the input side). Columns unit, seed, own, another (whether the
-    one shares a token with the next latent's other: what common tokens alone would give) and value, own minus another.
-    Latents with an empty explanation are left out.
+    one, other: written (the output side), before, other (the input side). Columns unit, seed, own, another: whether the
+    one shares a token with the next latent's other, what common tokens alone would give. Latents with an empty
+    explanation are left out.
     """
 
     def words(ids) -> set[str]:
-        return {tokenizer.decode([int(i)]).strip().casefold() for i in ids} - {""}
+        said = {tokenizer.decode([int(i)]).strip().casefold() for i in ids} - {""}
+        return {word for word in said if "\ufffd" not in word}  # part of a character: all of these look alike
 
     rows = []
     for seed, each in seen.items():
@@ -99,26 +102,27 @@ def agreement(tokenizer, seen: Mapping[int, Explained], one: str, other: str) ->
         for place, i in enumerate(full):
             following = pairs[full[(place + 1) % len(full)]][1]
             own, another = (float(bool(pairs[i][0] & words)) for words in (pairs[i][1], following))
-            rows.append((f"{seed}/{int(each.latents[i])}", seed, own, another, own - another))
-    return pd.DataFrame(rows, columns=["unit", "seed", "own", "another", "value"])
+            rows.append((f"{seed}/{int(each.latents[i])}", seed, own, another))
+    return pd.DataFrame(rows, columns=["unit", "seed", "own", "another"])
 
 
 def steered(model, read: data.Read, seen: Mapping[int, Explained], layer: int) -> pd.DataFrame:
-    """What steering changes, in nats a token: columns seed, unit (the latent), direction (own, random, other random),
+    """What steering changes, in nats a token: columns seed, unit (the latent), direction (own, random, another latent),
     dose, written (mean change of the tokens that VocabProj names), after (of those that follow the latent's peaks).
 
     A dose is a share of the median norm of the kept tokens; random directions have the same norm as the latent's.
+    Another latent is the next one: what any direction of the dictionary would do to the same tokens.
     """
     size = float(read.train.x.norm(dim=1).median()) * read.scale
     rows = []
     for seed, each in seen.items():
-        draw = torch.Generator().manual_seed(seed)
-        arms = {"own": each.directions}
-        for name in ("random", "other random"):
-            noise = torch.randn(each.directions.shape, generator=draw)
-            arms[name] = noise / noise.norm(dim=1, keepdim=True)
-        for name, directions in arms.items():
-            changes = explain.token_change(model, PROMPTS, layer, directions, [dose * size for dose in DOSES])
+        noise = torch.randn(each.directions.shape, generator=torch.Generator().manual_seed(seed))
+        along = {
+            name: explain.token_change(model, PROMPTS, layer, directions, [dose * size for dose in DOSES])
+            for name, directions in (("own", each.directions), ("random", noise / noise.norm(dim=1, keepdim=True)))
+        }
+        along["another latent"] = along["own"].roll(-1, dims=1)
+        for name, changes in along.items():
             for dose, change in zip(DOSES, changes, strict=True):
                 for i, row in enumerate(change):
                     after = float(row[each.after[i]].mean()) if each.after[i] else np.nan
@@ -163,8 +167,9 @@ def detection(
     """Embedding-detection score: can a latent's training windows pick its held-out windows out of others?
 
     The explanation is the mean embedding of its top training windows; a held-out window is taken where its cosine is
-    above the middle between the cosines of the training windows that fire and of those that do not. Columns unit, seed,
-    own (balanced accuracy with the latent's explanation), another (with the next latent's).
+    above the middle between the cosines of the training windows that fire, each with the mean of the others, and of
+    those that do not. Columns unit, seed, own (balanced accuracy with the latent's explanation), another (with the next
+    latent's).
     """
     train, test = corpus.rows("train"), corpus.rows("test")
     rows = []
@@ -186,6 +191,12 @@ def detection(
     return pd.DataFrame(rows, columns=["unit", "seed", "own", "another"])
 
 
+def drawn_apart(one: pd.DataFrame, other: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Score of the i-th latent drawn in `one` minus that of the i-th drawn in `other`, by seed: unit, seed, value."""
+    parts = [table.assign(unit=table.groupby("seed").cumcount()).set_index(["seed", "unit"]) for table in (one, other)]
+    return (parts[0][column] - parts[1][column]).rename("value").reset_index()
+
+
 def _places(table: pd.DataFrame):
     return zip(table["document"], table["position"], strict=True)
 
@@ -198,11 +209,11 @@ def _picked(of, on) -> float:
     """Balanced accuracy of the explanation from `of` on the held-out windows of `on`; a half where nothing fires."""
     known, fires, _, _ = of
     _, _, new, truth = on
-    if not truth.any() or truth.all() or not fires.any() or fires.all():
+    if not truth.any() or truth.all() or fires.sum() < 2 or fires.all():
         return 0.5
-    explanation = known[fires].mean(0)
-    cosines = known @ explanation
-    middle = (cosines[fires].mean() + cosines[~fires].mean()) / 2
+    top, explanation = known[fires], known[fires].mean(0)
+    without = (len(top) * explanation - top) / (len(top) - 1)
+    middle = ((top * without).sum(1).mean() + (known[~fires] @ explanation).mean()) / 2
     taken = (new @ explanation > middle).numpy()
     return float((taken[truth].mean() + (~taken[~truth]).mean()) / 2)
 
@@ -291,17 +302,21 @@ def quality() -> pd.DataFrame:
 
 
 def recipe(model, read: data.Read, sae: SAE, p) -> pd.DataFrame:
-    """The shipped SAE's recipe begun again: a few of its own documents, few steps; and `sae`, for scaled activations,
-    on the same documents, which training never saw: a row each of structural metrics.
+    """The shipped SAE's recipe begun again: the first of its own training documents, few steps; and `sae`, for scaled
+    activations; both on the first of its held-out documents, where their prefixes are new: a row each of structural
+    metrics.
     """
-    settings = {**train.SHIPPING, "tokens": 15_000, "test_documents": 200, "steps": p.steps}
+    settings = {**train.SHIPPING, "tokens": AGAIN["tokens"], "steps": p.steps}
     ids, table = train.documents(model.tokenizer, settings)
-    states = model.activations(ids, p.layer, position="all")
-    masks = activations.keep(states, read.train.limit)
-    x = {
-        role: torch.cat([states[i][masks[i]] for i in np.flatnonzero(table["role"] == role)]) / read.scale
-        for role in ("train", "test")
-    }
+    rows = {"train": np.flatnonzero(table["role"] == "train"), "test": np.arange(AGAIN["test_documents"])}
+    seen: Counter = Counter()
+    x = {}
+    for role, chosen in rows.items():
+        own = [ids[i] for i in chosen]
+        new = data.fresh(own, train.REPEATS if role == "train" else 1, seen)
+        states = model.activations(own, p.layer, position="all")
+        masks = [a & b for a, b in zip(activations.keep(states, read.train.limit), new, strict=True)]
+        x[role] = torch.cat([state[mask] for state, mask in zip(states, masks, strict=True)]) / read.scale
     again = train.fit("topk", x["train"], settings, p.device)
     both = {"as shipped": sae, f"its recipe, {len(x['train'])} tokens, {p.steps} steps": again}
     return pd.DataFrame({name: metrics.summary(one, x["test"]) for name, one in both.items()}).T

@@ -284,7 +284,9 @@ def sides(agree: Mapping[str, pd.DataFrame], detected: pd.DataFrame) -> Drawing:
     axes[0].set_yticks(range(len(agree)), list(agree))
     axes[0].invert_yaxis()
     axes[0].margins(y=0.25)
-    axes[0].set(xlim=(0, 1), xlabel="share of latents, an SAE a mark", title="Two explanations that share a token")
+    axes[0].set(
+        xlim=(-0.03, 1.03), xlabel="share of latents, an SAE a mark", title="Two explanations that share a token"
+    )
     edges = np.linspace(0, 1, 21)
     for column, colour, label in (("own", COLOURS[0], "of the same latent"), ("another", MUTED, "of another latent")):
         axes[1].hist(detected[column], bins=edges, color=colour, alpha=0.6, label=label)
@@ -296,15 +298,15 @@ def sides(agree: Mapping[str, pd.DataFrame], detected: pd.DataFrame) -> Drawing:
 
 
 def steering(table: pd.DataFrame) -> Drawing:
-    """Dose and response: change of a latent's tokens by dose, along its direction and along random ones."""
+    """Dose and response: a latent's tokens by dose, along its direction, the next latent's, a random one."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True)
     titles = {"after": "tokens that follow its peaks (input side)", "written": "tokens that VocabProj names"}
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
-        for name, colour in (("own", COLOURS[0]), ("random", MUTED)):
+        for name, colour in (("own", COLOURS[0]), ("another latent", COLOURS[1]), ("random", MUTED)):
             part = table[table["direction"] == name].dropna(subset=[column])
             each = part.pivot_table(index=["seed", "unit"], columns="dose", values=column)
             ax.plot(each.columns, each.T, color=colour, lw=0.6, alpha=0.25)
-            label = "along the latent's direction" if name == "own" else "along a random direction"
+            label = {"own": "along the latent's direction", "random": "along a random direction"}.get(name, name)
             ax.plot(each.columns, each.mean(), color=colour, marker="o", lw=2.5, label=label)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(xlabel="dose, in median norms of a state", ylabel="change of log-probability, nats", title=title)
@@ -313,7 +315,7 @@ def steering(table: pd.DataFrame) -> Drawing:
 
 
 def bias(table: pd.DataFrame) -> Drawing:
-    """Accuracy of a biased probe by how many latents are held, the best and random ones; and of an unbiased probe."""
+    """Accuracy of a biased probe by how many latents are held, best or as active; and of an unbiased probe."""
     figure, ax = plt.subplots(figsize=(7.5, 3.8))
     mean = table.groupby(["latents", "n", "seed"])["right"].mean().reset_index()
     for name, colour, label in (("best", COLOURS[0], "latents of the bias"), ("as active", MUTED, "others, as active")):

@@ -5,6 +5,7 @@ About an hour on two cores: reading the texts once for all layers, then a TopK S
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -97,8 +98,8 @@ def card(
     """Quality on held-out documents, of each of the arms: structural metrics, and CE and KL of the splice.
 
     x (n_tokens, d_model): training tokens at the model's own scale, for the ablations. Everything without and with
-    position 0, the first of those at tokens alone whose whole prefix training never saw: in a chat not before the
-    user's own words begin. Predictions are counted from the first replaced token on.
+    position 0; later tokens only where training never saw their whole prefix: in a chat not before the user's own words
+    begin. Predictions are counted from the first replaced token on.
     """
     train, test = (np.flatnonzero(table["role"] == role) for role in ("train", "test"))
     seen: Counter = Counter()
@@ -172,4 +173,8 @@ def main(out: Path | None = None, settings: dict = SHIPPING) -> None:
             quality = card(model, ids, table, states[layer], layer, x, limit, arms, s)
             quality |= {"seconds since the start": round(time.monotonic() - started), "hardware": hardware}
             (folder / "card.json").write_text(json.dumps(quality, indent=1) + "\n", encoding="utf-8")
+            weights = (folder / interchange.WEIGHTS).read_bytes()
+            print(
+                f"{folder.name}: size {len(weights)}, sha256 {hashlib.sha256(weights).hexdigest()}, for the catalogue"
+            )
             states[layer] = []
