@@ -98,8 +98,8 @@ def _latin(asked: Asked) -> int:
 
 
 def _coarse(asked: Asked) -> int:
-    """A grid of two inner levels a knob, in random order, then the rest at random."""
-    inner = [sorted({(n - 1) // 3, n - 1 - (n - 1) // 3}) for n in asked.space.shape]
+    """A grid of two inner levels of each knob, the middle one of three, in random order; then the rest at random."""
+    inner = [sorted({(n - 1) // 2} if n <= 3 else {(n - 1) // 3, n - 1 - (n - 1) // 3}) for n in asked.space.shape]
     rows = np.array([np.ravel_multi_index(at, asked.space.shape) for at in itertools.product(*inner)])
     order = np.random.default_rng([asked.seed, 32]).permutation(rows)
     return order[len(asked.history)] if len(asked.history) < len(order) else _random(asked)
@@ -141,7 +141,7 @@ def _tpe(asked: Asked) -> int:
 
 
 def _skopt(asked: Asked) -> int:
-    """scikit-optimize's Gaussian process with its hedge of acquisitions, on the levels' places."""
+    """scikit-optimize's Gaussian process with expected improvement, on the levels' places."""
     import warnings
 
     from skopt import Optimizer
@@ -152,6 +152,7 @@ def _skopt(asked: Asked) -> int:
             [(0, size - 1) for size in asked.space.shape],
             base_estimator="GP",
             n_initial_points=1,
+            acq_func="EI",  # its hedge would begin anew with every rebuilt optimiser
             random_state=int(asked.draw.integers(2**31)),
         )
         at = [list(map(int, np.unravel_index(row, asked.space.shape))) for row in asked.history.rows]
@@ -168,20 +169,22 @@ def _bayes(**settings) -> Callable[[Asked], int]:
     return choose
 
 
-SOUGHT = PROTOCOL["sought"]
-
-ARMS: dict[str, Arm] = {
+_PLAIN = {
     "random": Arm(_random, designed=False),
     "latin": Arm(_latin, designed=False),
     "coarse_grid": Arm(_coarse, designed=False),
     "one_factor": Arm(_one_factor, designed=False),
     "tpe": Arm(_tpe, "free"),
     "skopt": Arm(_skopt, "free"),
-    "logei": Arm(_bayes(acquisition="logei", repeats="free"), "free"),
-    "logei_never": Arm(_bayes(acquisition="logei", repeats="never")),
-    "qlognei": Arm(_bayes(acquisition="qlognei", repeats="never")),
-    "ucb": Arm(_bayes(acquisition="ucb", repeats="never")),
-    "thompson": Arm(_bayes(acquisition="thompson", repeats="never")),
-    "hurdle": Arm(_bayes(acquisition="ucb", repeats="never", hurdle=True), recommends={"hurdle": True}),
-    "sought": Arm(_bayes(**SOUGHT), SOUGHT["repeats"], recommends={"graded": SOUGHT["graded"]}),
+}
+
+
+def _arm(settings: dict) -> Arm:
+    own = {name: settings[name] for name in ("graded", "hurdle") if name in settings}
+    return Arm(_bayes(**settings), settings["repeats"], recommends=own)
+
+
+# The protocol's arms: plain ones by name, Bayesian ones by their settings.
+ARMS: dict[str, Arm] = {
+    name: _arm(settings) if settings else _PLAIN[name] for name, settings in PROTOCOL["arms"].items()
 }

@@ -128,7 +128,7 @@ def scored(setting: Setting, seed: int, arm: str, bank, looks: Sequence[int]) ->
             "value": value[told.rows],
         }
     )
-    for n in sorted({min(n, len(told)) for n in looks}):
+    for n in sorted({n for n in looks if n < len(told)} | {len(told)}):
         part = told.first(n)
         row = optimise.recommend(bank.space, part, **ARMS[arm].recommends)
         table.loc[n - 1, ["recommended", "recommended_value", "lucky"]] = (

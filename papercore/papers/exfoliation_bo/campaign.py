@@ -19,7 +19,7 @@ import numpy as np
 from papercore.papers.exfoliation_bo import detector as detection
 from papercore.papers.exfoliation_bo import log
 from papercore.papers.exfoliation_bo.arms import ARMS, History, propose
-from papercore.papers.exfoliation_bo.instrument import DATA, Instrument, Trial, allowed
+from papercore.papers.exfoliation_bo.instrument import DATA, Instrument, Trial, Waiting, allowed
 from papercore.papers.exfoliation_bo.space import Space
 
 
@@ -47,8 +47,9 @@ class State:
             self.over = event["why"]
         elif "trial" in event:
             trial = self.trials[event["trial"]]
-            trial["stage"] = name if name != "asked" else f"asked: {event['answer']}"
-            trial |= {key: event[key] for key in ("area", "thin", "status", "oxides") if key in event}
+            if (name, trial["stage"]) != ("analysed", "told"):  # what was told holds until it is told anew
+                trial["stage"] = name if name != "asked" else f"asked: {event['answer']}"
+                trial |= {key: event[key] for key in ("area", "thin", "status", "oxides", "sha256") if key in event}
 
     @property
     def told(self) -> list[dict]:
@@ -57,15 +58,14 @@ class State:
 
 
 class Campaign:
-    """One campaign in one folder. `doubt`: the trial that was in the machine when the log broke off, or None."""
+    """One campaign in one folder."""
 
     def __init__(self, folder: Path, config: dict, events: list[dict], note: str = ""):
         self.folder, self.config, self.note = folder, config, note
         self.space, self.state = Space.of(config["space"]), State()
         for event in events:
             self.state.apply(event)
-        last = self.state.trials[-1] if self.state.trials else {"stage": ""}
-        self.doubt = len(self.state.trials) - 1 if last["stage"] == "started" else None
+        self._waiting: int | None = None  # the trial whose result this object has asked for and not got yet
 
     @classmethod
     def open(
@@ -135,6 +135,13 @@ class Campaign:
         return cls(folder, config, events, note)
 
     @property
+    def doubt(self) -> int | None:
+        """The trial that was in the machine when the log broke off, or None."""
+        number = len(self.state.trials) - 1
+        started = number >= 0 and self.state.trials[number]["stage"] == "started"
+        return number if started and number != self._waiting else None
+
+    @property
     def history(self) -> History:
         """Told results: rows of the space, monolayer and thin area, um2 a field."""
         told = self.state.told
@@ -150,10 +157,7 @@ class Campaign:
             raise CampaignError("no trial is in doubt")
         if answer not in ("rerun", "void"):
             raise CampaignError(f"answer = {answer!r}: a trial in doubt is to be 'rerun' or 'void'")
-        trial, self.doubt = self.doubt, None
-        self._log("asked", trial=trial, answer=answer)
-        if answer == "void":
-            self._log("voided", trial=trial, why="in doubt")
+        self._log("asked", trial=self.doubt, answer=answer)
 
     def advance(self, instrument: Instrument, detector: detection.Detector) -> str:
         """Do the next thing and write its event; its name, or an empty text when the campaign is over.
@@ -171,6 +175,10 @@ class Campaign:
             )
         if trial["stage"] in ("told", "failed", "voided"):
             return self._next()
+        if trial["stage"] == "asked: void":
+            return self._log("voided", trial=number, why="in doubt")
+        if trial["stage"] == "started":
+            return self._execute(instrument, number)
         if trial["stage"] in ("proposed", "asked: rerun"):
             allowed(self._trial(number), instrument.describe())
             self._log("started", trial=number)
@@ -193,7 +201,8 @@ class Campaign:
         for number, trial in enumerate(self.state.trials):
             if trial["stage"] == "told":
                 self._analyse(detector, number)
-                self._log("told", trial=number, area=trial["area"], thin=trial["thin"])
+                new = log.read(self.folder)[-1]
+                self._log("told", trial=number, area=new["area"], thin=new["thin"])
 
     def _trial(self, number: int) -> Trial:
         trial = self.state.trials[number]
@@ -218,7 +227,11 @@ class Campaign:
         return self._log("proposed", trial=tried, row=row, repeat=repeat, condition=self.space.condition(row))
 
     def _execute(self, instrument: Instrument, number: int) -> str:
-        found = instrument.run(self._trial(number))
+        try:
+            found = instrument.run(self._trial(number))
+        except Waiting:
+            self._waiting = number  # asking again does no harm
+            raise
         about = {"status": found.status, "reached": found.reached, "seconds": found.seconds}
         if found.status not in DATA:
             return self._log("failed", trial=number, **about)
@@ -226,7 +239,17 @@ class Campaign:
         return self._log("measured", trial=number, sha256=sha256, **about)
 
     def _analyse(self, detector: detection.Detector, number: int) -> str:
-        found = detector(*log.images(self.folder, f"{number:03d}"))
+        images, exposures = log.images(self.folder, f"{number:03d}")
+        if log.digest(images) != self.state.trials[number]["sha256"]:
+            raise log.LogError(
+                f"trial {number}: images/{number:03d}.npz holds other images than those that were measured"
+            )
+        try:
+            found = detector(images, exposures)
+        except detection.DetectorError as error:
+            if self.state.trials[number]["stage"] == "told":
+                raise
+            return self._log("voided", trial=number, why=str(error))
         oxides = [round(value, 1) for value in found.oxides]
         return self._log(
             "analysed", trial=number, detector=detection.VERSION, area=found.area, thin=found.thin, oxides=oxides

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy.stats import spearmanr
 
 from papercore.papers.exfoliation_bo import benchmark, importance, log, optics, optimise, simulator
-from papercore.papers.exfoliation_bo.arms import History
 from papercore.papers.exfoliation_bo.campaign import Campaign
-from papercore.papers.exfoliation_bo.detector import Analysis, Detector
-from papercore.papers.exfoliation_bo.instrument import SimulatedExfoliator
+from papercore.papers.exfoliation_bo.detector import Analysis, Detector, DetectorError
+from papercore.papers.exfoliation_bo.instrument import SimulatedExfoliator, read_image
+from papercore.papers.exfoliation_bo.space import Space
 
 LEAST = 50.0  # um2: a monolayer that D_recall counts
 KINDS = ("best", "much residue", "thick flakes")
@@ -247,14 +248,14 @@ def boundary(table: pd.DataFrame, p) -> pd.DataFrame:
     of each other arm: mean gain and its 95 % half-width.
     """
     rows = []
-    space = benchmark.Bank(benchmark.Setting("medium", 1), 0).space
+    space = Space.of(simulator.PROTOCOL["space"])
     for difficulty in p.mapped_difficulties:
         at = simulator.landscape(space, simulator.constants(difficulty))
         for fields in p.mapped_fields:
             for name in ("logei", "sought", "tpe"):
                 found = gain(table, p, name, "random", fields=fields, difficulty=difficulty)["value"]
                 half = 1.96 * found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.nan
-                zeros = float((at.zeros**fields).mean())
+                zeros = float((at.zeros ** (fields * camera(p).field / simulator.FIELD)).mean())
                 rows.append((difficulty, fields, zeros, name, found.mean(), half))
     return pd.DataFrame(rows, columns=["difficulty", "fields", "zeros", "arm", "gain", "half"])
 
@@ -292,19 +293,21 @@ def summary(table: pd.DataFrame, p) -> pd.DataFrame:
 
 def identified(table: pd.DataFrame, p) -> pd.DataFrame:
     """Importance after each LogEI campaign of the main setting, and of a surrogate fitted to shuffled areas: seed,
-    fitted (to areas, shuffled), method, knob, value, sobol (the landscape's exact total index) and main.
+    fitted (to areas, shuffled), method, knob, value; sobol, the exact total index of what the surrogate models, the log
+    of 1 + mean area / scale.
     """
     parts = []
     for seed, trials in part(table, p, "logei").groupby("seed"):
         device = instrument(p, int(seed))
-        main, total = importance.sobol(device.hidden.mean, device.space.shape)
+        mean = device.hidden.mean
+        _, total = importance.sobol(optimise.target(mean, mean), device.space.shape)
         draw = np.random.default_rng([int(seed), 61])
         for fitted, order in (("areas", np.arange(len(trials))), ("shuffled", draw.permutation(len(trials)))):
-            told = History(trials["row"].to_numpy(), trials["area"].to_numpy()[order], trials["thin"].to_numpy()[order])
-            found = optimise.fit(device.space, told.rows, optimise.target(told.area, told.thin))
+            area = trials["area"].to_numpy()[order]
+            found = optimise.fit(device.space, trials["row"].to_numpy(), optimise.target(area, area))
             each = importance.methods(device.space, found, draw)
             at = [device.space.names.index(knob) for knob in each["knob"]]
-            parts.append(each.assign(seed=int(seed), fitted=fitted, main=main[at], sobol=total[at]))
+            parts.append(each.assign(seed=int(seed), fitted=fitted, sobol=total[at]))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -313,8 +316,9 @@ def ranked(found: pd.DataFrame, method: str, fitted: str) -> pd.DataFrame:
     parameters matter alike to the surrogate.
     """
     rows = found[(found["method"] == method) & (found["fitted"] == fitted)]
-    pairs = ((seed, spearmanr(one["value"].round(9), one["sobol"]).statistic) for seed, one in rows.groupby("seed"))
-    return pd.DataFrame([(seed, 0.0 if np.isnan(rho) else rho) for seed, rho in pairs], columns=["unit", "value"])
+    pairs = [(seed, one["value"].round(9), one["sobol"]) for seed, one in rows.groupby("seed")]
+    values = [spearmanr(value, truth).statistic if value.nunique() > 1 else 0.0 for _, value, truth in pairs]
+    return pd.DataFrame({"unit": [seed for seed, _, _ in pairs], "value": values})
 
 
 def audited(p, campaign: Campaign, top: int = 3, fields: int = 20) -> pd.DataFrame:
@@ -337,24 +341,28 @@ def audited(p, campaign: Campaign, top: int = 3, fields: int = 20) -> pd.DataFra
     return pd.DataFrame(rows).set_index("rank")
 
 
-def real_images(folder: str | Path, pixel: float = 1.0, oxide: float = 67.0) -> pd.DataFrame:
-    """The detector on a reader's micrographs: NAME.png beside NAME_layers.png, whose counts are numbers of layers.
-
-    A row an image and detector (ours, wrong oxide): unit, detector, right, there (pixels of monolayers). Raises
-    DetectorError where there is none.
+def real_images(folder: str | Path, pixel: float, oxide: float) -> pd.DataFrame:
+    """The detector on a reader's micrographs, pixel um a pixel: NAME.png (sRGB) beside NAME_layers.png, whose pixel
+    values are numbers of layers. A row an image and detector (ours, wrong oxide): unit, detector, right, there (pixels
+    of monolayers). Raises DetectorError where there is none.
     """
-    from papercore.papers.exfoliation_bo.detector import DetectorError
-    from papercore.papers.exfoliation_bo.instrument import _image
-
     truths = sorted(Path(folder).glob("*_layers.png"))
     if not truths:
         raise DetectorError(
-            f"{Path(folder).name} has no NAME_layers.png: give each NAME.png one, its counts the layers"
+            f"{Path(folder).name} has no NAME_layers.png: give each NAME.png one, its values the layers"
         )
     rows = []
     for path in truths:
-        image, layers = _image(path.with_name(path.name.replace("_layers", ""))), np.atleast_3d(_image(path))[..., 0]
+        with Image.open(path) as opened:
+            layers = np.atleast_3d(np.array(opened))[..., 0]  # of a palette, its indices
+        image = linear(read_image(path.with_name(path.name.replace("_layers", ""))))
         for name, shift in (("ours", 0.0), ("wrong oxide", 30.0)):
             called = monolayers(Detector(pixel, oxide=oxide + shift)([image], [1.0]), layers.shape)
             rows.append((path.name, name, int((called & (layers == 1)).sum()), int((layers == 1).sum())))
     return pd.DataFrame(rows, columns=["unit", "detector", "right", "there"])
+
+
+def linear(image: np.ndarray) -> np.ndarray:
+    """An sRGB image's counts as a linear camera would give them, uint8 (IEC 61966-2-1)."""
+    share = image / 255
+    return np.rint(255 * np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)).astype(np.uint8)

@@ -251,7 +251,7 @@ class FolderInstrument:
 
     def prepare(self) -> tuple[np.ndarray, float]:
         about = self._json(self.folder / "reference.json")
-        return _image(self.folder / "reference.png"), float(about["exposure"])
+        return read_image(self.folder / "reference.png"), float(about["exposure"])
 
     def run(self, trial: Trial) -> Measurement:
         allowed(trial, self.about)
@@ -259,6 +259,12 @@ class FolderInstrument:
         proposal, result = self.folder / "proposals" / f"{name}.json", self.folder / "results" / name
         units = {knob.name: knob.unit for knob in self.about.space.knobs}
         text = {"trial": trial.number, "repeat": trial.repeat, "set": dict(trial.condition), "units": units}
+        if proposal.is_file() and self._json(proposal) != text:
+            raise InstrumentError(
+                f"{proposal.name} proposes something else: {self.folder.name} belongs to another campaign"
+            )
+        if result.is_dir() and not proposal.is_file():
+            raise InstrumentError(f"results/{name} is there before it was proposed: empty the folder first")
         _write(proposal, json.dumps(text, indent=1) + "\n")
         until = time.monotonic() + self.wait
         while not (result / "status.json").is_file():
@@ -268,8 +274,12 @@ class FolderInstrument:
                 )
             time.sleep(self.every)
         said = self._json(result / "status.json")
-        images = [_image(path) for path in sorted(result.glob("*.png"))]
-        exposures = list(map(float, said.get("exposures", [1.0] * len(images))))
+        images = [read_image(path) for path in sorted(result.glob("*.png"))]
+        exposures = list(map(float, said.get("exposures", [])))
+        if len(exposures) != len(images):
+            raise InstrumentError(
+                f"results/{name} has {len(images)} images and {len(exposures)} exposures in status.json"
+            )
         return Measurement(
             said.get("status", ""), images, exposures, dict(said.get("reached", {})), float(said.get("seconds", 0.0))
         )
@@ -292,7 +302,7 @@ class FolderInstrument:
         return {"ok": not (self.folder / "ABORT").exists(), "folder": self.folder.name}
 
 
-def _image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """An 8-bit colour image, (height, width, 3)."""
     from PIL import Image, UnidentifiedImageError
 

@@ -21,7 +21,6 @@ EVENTS = (
     "told",
     "voided",
     "asked",
-    "paused",
     "finished",
 )
 # Which event a trial's event may follow.
@@ -31,7 +30,7 @@ AFTER = {
     "failed": {"started"},
     "analysed": {"measured", "told"},
     "told": {"analysed"},
-    "voided": {"started", "asked", "proposed"},
+    "voided": {"asked", "measured"},
     "asked": {"started"},
 }
 
@@ -97,7 +96,7 @@ def _order(events: list[dict]) -> None:
         name, trial = event["event"], event.get("trial")
         if name == "campaign_started":
             raise LogError(f"{NAME}, line {number}: a second campaign_started; a folder holds one campaign")
-        if name in ("paused", "finished"):
+        if name == "finished":
             continue
         if name == "proposed":
             if trial != len(stage):

@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from papercore.papers.exfoliation_bo.simulator import PROTOCOL
 from papercore.papers.exfoliation_bo.space import Space
 
-SCALE = 50.0  # um2: areas are read as log(1 + area / SCALE)
-BETA = 2.0  # standard deviations that UCB adds
+SCALE = PROTOCOL["scale_um2"]  # areas are read as log(1 + area / SCALE)
+BETA = PROTOCOL["beta"]  # standard deviations that UCB adds
 Acquisition = Literal["logei", "qlognei", "ucb", "thompson"]
 
 
@@ -54,7 +55,8 @@ def fit(space: Space, rows: np.ndarray, values: np.ndarray) -> Surrogate:
     spread = float(values.std(ddof=1)) if len(values) > 1 and np.ptp(values) > 0 else 1.0
     x = torch.from_numpy(space.coordinates)
     z = torch.from_numpy((values - shift) / spread)[:, None]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a retry begins at a point that it draws
         # All areas may be 0 and nothing to standardise; a flat likelihood is retried, and that is all that can be done.
         warnings.simplefilter("ignore")
         model = SingleTaskGP(x[torch.from_numpy(np.asarray(rows))], z, outcome_transform=None)
@@ -100,20 +102,17 @@ def choose(
     acquisition: Acquisition,
     repeats: Literal["never", "confirm", "free"],
     left: int,
-    confirm: int = 5,
+    confirm: int = PROTOCOL["confirm"],
     hurdle: bool = False,
     graded: float = 0.0,
-    restart: bool = False,
 ) -> int:
     """The row to try next.
 
     repeats: "never" tries each condition once; "confirm" too, but spends the last `confirm` trials on the conditions
-    that lead by posterior mean; "free" allows any. restart: while every area is 0, go on at random. hurdle: see
+    that lead by posterior mean; "free" allows any. hurdle: see
     `Hurdle`.
     """
     rows, tested = history.rows, np.unique(history.rows)
-    if restart and not (history.area > 0).any():
-        return int(draw.choice(np.setdiff1d(np.arange(len(space)), tested)))
     if hurdle and (history.area > 0).any() and (history.area == 0).any():
         found = Hurdle.of(space, history)
         scores, lead = found.optimistic(), found.expected()

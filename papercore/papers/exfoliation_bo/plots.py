@@ -223,9 +223,7 @@ def importances(table: pd.DataFrame) -> Drawing:
     figure, ax = plt.subplots(figsize=(9, 4))
     truth = rows.groupby("knob")["sobol"].mean()
     share = truth / truth.sum()
-    ax.bar(
-        range(len(knobs)), share[knobs], width=0.9, color="#e4e4e4", label="exact total Sobol index of the landscape"
-    )
+    ax.bar(range(len(knobs)), share[knobs], width=0.9, color="#e4e4e4", label="exact total Sobol index")
     for i, name in enumerate(rows["method"].unique()):
         found = rows[rows["method"] == name].groupby("knob")["value"].agg(["mean", "sem"]).loc[knobs]
         x = np.arange(len(knobs)) + (i - 1.5) * 0.18
