@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,8 @@ def many(todo: Sequence[tuple[Setting, int, Sequence[str]]], jobs: int = 1, prog
             if progress:
                 progress(done, len(todo))
         return pd.concat(found, ignore_index=True)
-    with ProcessPoolExecutor(jobs) as pool:
+    # A fork of a process whose threads have worked can hang: each begins anew.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         waiting = [pool.submit(compare, *one) for one in todo]
         found = []
         for done, one in enumerate(waiting, start=1):

@@ -69,12 +69,14 @@ class Live:
         self.detector, self.every, self.handle = detector, every, None
 
     def __call__(self, campaign: Campaign, event: str) -> None:
-        """Redraw after a told trial."""
+        """Redraw after a told trial; leave nothing when the campaign is over."""
+        from IPython.display import HTML, display
+
         count = len(campaign.state.told)
+        if event == "finished" and self.handle is not None:
+            self.handle.update(HTML(""))
         if event != "told" or count < 3 or count % self.every:
             return
-        from IPython.display import display
-
         figure, _ = draw(campaign, self.detector)
         if self.handle is None:
             self.handle = display(figure, display_id=True)
