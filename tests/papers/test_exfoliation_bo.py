@@ -23,6 +23,7 @@ from papercore.papers.exfoliation_bo import (
     optimise,
     plots,
     recording,
+    search,
     simulator,
 )
 from papercore.papers.exfoliation_bo.arms import ARMS, History
@@ -834,6 +835,13 @@ def test_the_protocols_arms_and_margins_are_those_that_are_used():
     claims, margins = rooms.claims("exfoliation_bo"), simulator.PROTOCOL["margins"]
     assert {claims[name].test.value for name in ("C1", "C1_sought")} == {margins["optimised"]}
     assert {claims[name].test.value for name in ("C4", "C4_ard", "C4_shapley")} == {margins["ranked"]}
+
+
+def test_sought_is_one_of_the_variants_that_were_looked_at_on_seeds_that_are_never_reported():
+    assert simulator.PROTOCOL["arms"]["sought"] in search.variants().values()
+    assert not set(search.SEEDS) & set(benchmark.reported_seeds(200))
+    law = search.Law(search.SETTINGS[0], 200)
+    assert law(600, 0) == law(600, 0) and law.truth.argmax() == SimulatedExfoliator("medium", 200).hidden.mean.argmax()
 
 
 def test_the_protocol_that_is_scored_is_in_its_history():

@@ -179,12 +179,13 @@ _PLAIN = {
 }
 
 
-def _arm(settings: dict) -> Arm:
+def bayesian(settings: dict) -> Arm:
+    """The arm that optimises with these settings of `optimise.choose`, and recommends by the same surrogate."""
     own = {name: settings[name] for name in ("graded", "hurdle") if name in settings}
     return Arm(_bayes(**settings), settings["repeats"], recommends=own)
 
 
 # The protocol's arms: plain ones by name, Bayesian ones by their settings.
 ARMS: dict[str, Arm] = {
-    name: _arm(settings) if settings else _PLAIN[name] for name, settings in PROTOCOL["arms"].items()
+    name: bayesian(settings) if settings else _PLAIN[name] for name, settings in PROTOCOL["arms"].items()
 }

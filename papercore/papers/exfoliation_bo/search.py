@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from papercore.papers.exfoliation_bo import benchmark, simulator
-from papercore.papers.exfoliation_bo.arms import ARMS, _arm
+from papercore.papers.exfoliation_bo.arms import ARMS, bayesian
 from papercore.papers.exfoliation_bo.space import Space
 
 SETTINGS = (benchmark.Setting("medium", 4), benchmark.Setting("hard", 4))
@@ -42,7 +42,7 @@ def main() -> None:
     """Print mean value of the recommendation of every variant, beside plain arms."""
     warnings.simplefilter("ignore")
     found = variants()
-    ARMS.update({name: _arm(settings) for name, settings in found.items()})
+    ARMS.update({name: bayesian(settings) for name, settings in found.items()})
     for setting in SETTINGS:
         tables = [
             benchmark.scored(setting, seed, name, Law(setting, seed), ())
