@@ -18,7 +18,7 @@ def draw(
 ) -> tuple[Figure, pd.DataFrame]:
     """The dashboard of a campaign as its log stands: the figure, and a row a told trial."""
     told, space, state = campaign.history, campaign.space, campaign.state
-    figure, (one, two, three, four) = plt.subplots(1, 4, figsize=(15, 3.6), width_ratios=[1.1, 1.1, 1, 1.3])
+    figure, (one, two, three, four) = plt.subplots(1, 4, figsize=(13.5, 3.3), width_ratios=[1.1, 1.1, 1, 1.3])
     found = optimise.fit(space, told.rows, optimise.target(told.area, told.thin))
     lead = list(np.unravel_index(int(found.mean.argmax()), space.shape))
     down, across = (space.names.index(name) for name in axes)

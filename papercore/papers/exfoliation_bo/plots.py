@@ -51,11 +51,11 @@ def visible(oxide: float) -> Drawing:
 
 def fields(shots: Sequence[tuple[str, np.ndarray, Analysis]]) -> Drawing:
     """Simulated fields with what the detector counts outlined, and what it rejects dashed."""
-    figure, axes = plt.subplots(1, len(shots), figsize=(2.5 * len(shots), 3.0))
+    figure, axes = plt.subplots(1, len(shots), figsize=(2.0 * len(shots), 2.6))
     rows = []
     for ax, (title, image, found) in zip(np.atleast_1d(axes), shots, strict=True):
         outlined(ax, image, found)
-        ax.set_title(f"{title}\n{found.area:.0f} µm²", fontsize=9)
+        ax.set_title(f"{title}\n{found.area:.0f} µm²", fontsize=8)
         rows += [(title, f.layers, f.area, f.rejected) for f in found.flakes[0]] or [(title, 0, 0.0, "")]
     return figure, pd.DataFrame(rows, columns=["condition", "layers", "area", "rejected"])
 
