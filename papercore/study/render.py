@@ -28,11 +28,11 @@ def card(slug: str):
     for profile, cost in claims.cost.items():
         size = sum(known[name].size for name in cost.models if name in known) / 1e6
         names = ", ".join(f"{name} ({known[name].licence})" if name in known else name for name in cost.models)
-        download = f"{size:.0f} MB" if size else "see the model hub"
+        download = f"{size:.0f} MB" if size else "see the model hub" if cost.models else "none"
         graphics = f" {cost.gpu_gb:g} GB |" if cost.gpu_gb else " – |" * gpu
         lines.append(
             f"| {profile} | {cost.minutes:g} | {cost.memory_gb:g} GB |{graphics} {download} | {cost.disk_gb:g} GB "
-            f"| {names}{'; ' + cost.note if cost.note else ''} |"
+            f"| {'; '.join(filter(None, [names, cost.note])) or 'none'} |"
         )
     return Markdown("\n".join(lines))
 
@@ -83,7 +83,8 @@ def table(ledger: dict, claims: Claims) -> str:
         body.append(
             "<tr>" + "".join(f'<td style="text-align:left;vertical-align:top">{c}</td>' for c in cells) + "</tr>"
         )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    above = "".join(f"<p><b>Warning:</b> {escape(text)}</p>" for text in ledger.get("warnings", []))
+    return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
 def checked(ledger: dict) -> str:

@@ -36,6 +36,7 @@ class Study:
         self.claims = rooms.claims(slug)
         self._samples: dict[str, pd.DataFrame] = {}
         self._rows: dict[str, dict] = {}
+        self._warnings: list[str] = []
         self._started = time.monotonic()
 
     @classmethod
@@ -71,6 +72,11 @@ class Study:
         self._samples[self.claims[claim_id].id] = rows = samples.untested(claim_id, reason)
         self._rows[claim_id] = ledger.row(self.claims[claim_id], rows, self.parameters.profile)
 
+    def warn(self, text: str) -> None:
+        """Keep a warning that readers of the ledger must see (code ran without full isolation, say)."""
+        if text not in self._warnings:
+            self._warnings.append(text)
+
     def figure(self, name: str, figure, data: pd.DataFrame) -> None:
         """Show a matplotlib figure and keep it as NAME.png with NAME.csv, the numbers that it draws."""
         import matplotlib.pyplot as plt
@@ -93,6 +99,7 @@ class Study:
             "parameters": self.parameters.model_dump(),
             "seeds": [self.parameters.seed, *sorted(seeds - {self.parameters.seed})],
             "provenance": provenance.collect(self.slug, time.monotonic() - self._started),
+            **({"warnings": self._warnings} if self._warnings else {}),
             "claims": rows,
         }
 

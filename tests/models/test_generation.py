@@ -108,3 +108,24 @@ def test_nothing_is_printed(tiny, capfd, recwarn):
 def test_bad_input_gets_one_sentence(tiny, arguments, sentence):
     with pytest.raises(ModelError, match=sentence):
         tiny("llama").generate(**{"prompts": ["a film"]} | arguments)
+
+
+def test_a_text_ends_with_the_token_that_completes_a_stop_string(tiny):
+    model = tiny("llama")
+    plain = model.generate_ids(TEXTS, max_new_tokens=8)
+    texts = [[model.tokenizer.decode(ids[: n + 1]) for n in range(len(ids))] for ids in plain]
+    stop = texts[0][2][-3:]
+    stopped = model.generate_ids(TEXTS, max_new_tokens=8, stop=[stop, "never said by anybody"])
+    assert len(stopped[0]) <= 3
+    for full, cut, grown in zip(plain, stopped, texts, strict=True):
+        end = next((n + 1 for n, text in enumerate(grown) if stop in text), len(full))
+        assert cut.tolist() == full[:end].tolist()
+    assert [i.tolist() for i in model.generate_ids(TEXTS, max_new_tokens=8, stop=["never said by anybody"])] == [
+        i.tolist() for i in plain
+    ]
+
+
+@pytest.mark.parametrize("stop", ["text", [""], [3]])
+def test_stop_strings_of_the_wrong_kind_are_refused(tiny, stop):
+    with pytest.raises(ModelError, match="stop must be a list of non-empty strings"):
+        tiny("llama").generate_ids(TEXTS, max_new_tokens=2, stop=stop)

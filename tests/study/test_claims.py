@@ -123,3 +123,14 @@ def test_the_card_has_a_column_for_a_gpu_where_a_profile_needs_one(monkeypatch):
     assert "| GPU |" in head and "| – |" in cpu and "| 48 GB |" in paper
     with pytest.raises(claims.ClaimsError, match=r"cost\.paper\.gpu_gb"):
         heads(gpu_gb=0)
+
+
+def test_the_card_of_a_room_that_fetches_nothing_says_so(monkeypatch):
+    from papercore.study import render
+
+    made = yaml.safe_load(yaml.safe_dump(GOOD))
+    made["cost"] = {"cpu": {"minutes": 1, "memory_gb": 1, "disk_gb": 1}}
+    monkeypatch.setattr(rooms, "claims", lambda slug: claims.parse(yaml.safe_dump(made), "x"))
+    assert render.card("x").data.splitlines()[-1] == "| cpu | 1 | 1 GB | none | 1 GB | none |"
+    made["cost"]["cpu"]["note"] = "optics only"
+    assert render.card("x").data.splitlines()[-1].endswith("| none | 1 GB | optics only |")

@@ -227,3 +227,12 @@ def test_a_ledger_for_which_there_is_no_room_leaves_the_old_one(study):
         for name, data in old.items():
             (study.folder / name).write_bytes(data)
     assert told["step"] >= 4500
+
+
+def test_a_warning_stands_in_the_ledger_once_and_above_the_readers_table(study):
+    assert "warnings" not in ledger.read(study.folder)
+    for _ in range(2):
+        study.warn("code <ran> unguarded")
+    assert "<b>Warning:</b> code &lt;ran&gt; unguarded" in study.ledger().data
+    assert ledger.read(study.folder)["warnings"] == ["code <ran> unguarded"]
+    assert ledger.recompute(study.folder) == []

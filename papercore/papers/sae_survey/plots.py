@@ -306,7 +306,8 @@ def steering(table: pd.DataFrame) -> Drawing:
             part = table[table["direction"] == name].dropna(subset=[column])
             each = part.pivot_table(index=["seed", "unit"], columns="dose", values=column)
             ax.plot(each.columns, each.T, color=colour, lw=0.6, alpha=0.25)
-            label = {"own": "along the latent's direction", "random": "along a random direction"}.get(name, name)
+            whose = {"own": "the latent's", "another latent": "another latent's", "random": "a random"}[name]
+            label = f"along {whose} direction"
             ax.plot(each.columns, each.mean(), color=colour, marker="o", lw=2.5, label=label)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(xlabel="dose, in median norms of a state", ylabel="change of log-probability, nats", title=title)
