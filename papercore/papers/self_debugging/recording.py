@@ -1,4 +1,4 @@
-"""The recorded run: `python -m papercore.papers.self_debugging.recording` makes it, or goes on with one that was stopped.
+"""The recorded run: `python -m papercore.papers.self_debugging.recording` makes it, or goes on with what was stopped.
 
 It is the cpu profile's run with every answer and every program's end made anew, on this machine. Unfinished work lies
 in .papercore/recording/; what is finished is copied beside this file, with a recipe.
@@ -11,7 +11,6 @@ import shutil
 import time
 from importlib import resources
 from pathlib import Path
-
 
 from papercore.papers.self_debugging import experiment
 from papercore.papers.self_debugging.debugging import Facts

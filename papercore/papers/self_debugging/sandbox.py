@@ -300,10 +300,11 @@ def _execute(builder: str, task: dict, limits: Limits) -> Result:
         out.seek(0)
         told.seek(0)
         output = out.read(limits.file).decode(errors="replace")
-        return _judged(said, complaint, told.read(limits.file).decode(errors="replace"), output, task["token"])
+        lines = told.read(limits.file).decode(errors="replace")
+        return _judged(said, complaint, lines, output, task["token"], limits)
 
 
-def _judged(said: bytes, complaint: bytes, told: str, output: str, token: str) -> Result:
+def _judged(said: bytes, complaint: bytes, told: str, output: str, token: str, limits: Limits) -> Result:
     """From the launcher's report and the checker's lines to a result."""
     report = json.loads(said) if said.strip() else {"late": True}
     if "walls" in report or (not report.get("late") and report.get("checker") is None):
@@ -321,8 +322,8 @@ def _judged(said: bytes, complaint: bytes, told: str, output: str, token: str) -
     if final.get("end") == "error":
         return Result("error", f"{final['error']}: {final['message']}", lines, output)
     code = report.get("candidate")
-    if code in (-signal.SIGXCPU, -signal.SIGKILL) and code is not None:
-        return Result("cpu", "the processor's time ran out" if code == -signal.SIGXCPU else "killed", lines, output)
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and report["seconds"] >= limits.cpu):
+        return Result("cpu", "the processor's time ran out", lines, output)
     how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     return Result("crashed", f"the program ended early: {how}", lines, output)
 

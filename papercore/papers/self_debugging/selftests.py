@@ -124,6 +124,16 @@ def literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+def got(outcome: dict) -> str:
+    """What a call gave, for a reader: the value's repr, or the exception, or how the program ended."""
+    if "value" in outcome:
+        return outcome["value"]
+    named = {"cpu": "no answer in time", "wall": "no answer in time", "crashed": "the program ended early"}
+    if outcome["error"] in named:
+        return named[outcome["error"]]
+    return f"{outcome['error']}: {outcome['message']}" if outcome["message"] else outcome["error"]
+
+
 def label(rights: list[bool], *, needed: float = 1.0) -> str:
     """A suite's verdict on a program: positive where at least the share `needed` of its tests pass, else negative.
 

@@ -84,6 +84,7 @@ def _namespaces(spec: dict) -> dict:
         try:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             _prctl(PR_SET_DUMPABLE, 0)
+            os.setsid()  # a signal to a process group reaches beyond a pid namespace, to the launcher
             _new_root(spec)
             report = _attend(spec, (CHECKER, CANDIDATE) if many == b"3" else None)
         except BaseException as error:  # whatever it is, it is the report
@@ -193,28 +194,27 @@ def _attend(spec: dict, uids: tuple[int, int] | None) -> dict:
             json.dump(spec["task"], file)
     except BrokenPipeError:
         pass
-    ended: dict[int, int] = {}
+    ended: dict[int, tuple[int, float]] = {}  # exit code (minus the signal), seconds of processor time
     late = False
+
+    def reap() -> int:
+        pid, status, used = os.wait4(-1, os.WNOHANG)
+        if pid:
+            ended[pid] = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+        return pid
+
     while checker not in ended and not late:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if pid:
-            ended[pid] = os.waitstatus_to_exitcode(status)
-            continue
-        late = time.monotonic() > deadline
-        time.sleep(0.002)
-    until = time.monotonic() + 0.05  # a candidate that was killed ends the checker too, and may be reaped just after
-    while candidate not in ended and not late and time.monotonic() < until:
-        pid, status = os.waitpid(candidate, os.WNOHANG)
-        if pid:
-            ended[pid] = os.waitstatus_to_exitcode(status)
-        elif ended.get(checker) == 0:
-            break
-        else:
+        if not reap():
+            late = time.monotonic() > deadline
             time.sleep(0.002)
-    return {"checker": ended.get(checker), "candidate": ended.get(candidate), "late": late}
+    # A candidate that was killed ends the checker too, and may be reaped just after it.
+    until = time.monotonic() + 0.1
+    failed = not late and ended[checker][0] != 0
+    while failed and candidate not in ended and time.monotonic() < until:
+        if not reap():
+            time.sleep(0.002)
+    code, seconds = ended.get(candidate, (None, 0.0))
+    return {"checker": ended.get(checker, (None,))[0], "candidate": code, "seconds": seconds, "late": late}
 
 
 def _start(spec: dict, script: str, descriptors: list[int], uid: int | None) -> int:
